@@ -1,0 +1,5 @@
+"""`python -m lit_gan`."""
+
+from lit_gan.cli import run
+
+run()
