@@ -1,0 +1,281 @@
+"""The spine: the alternation of the two players, written once.
+
+A variant derives from `AdversarialModule` and gives losses, a generate function and its networks; freezing, gradient
+synchronisation, accumulation, clipping, averaging, counting and the watch for non-finite numbers happen here, because
+that is where silent bugs live. One trainer step is one generator update; progress is counted in images shown to the
+discriminator. See docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Literal, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lit_gan import schedules
+from lit_gan.ema import EMA, ramped_half_life
+from lit_gan.errors import UserError
+from lit_gan.monitor import Monitor
+from lit_gan.settings import Optim
+
+Batch = dict[str, Tensor]
+Losses = dict[str, Tensor]  # named scalar terms, already weighted; their sum is minimised
+Player = Literal["d", "g"]
+
+
+class AdversarialModule(L.LightningModule):
+    """Two players that take turns; `discriminator_loss`, `generator_loss` and `generate` make it a variant.
+
+    The hooks work on a bare instance, without a Trainer. The attributes `generator` and `discriminator` are set by the
+    variant's `__init__`, which ends with `self.finish()`.
+    """
+
+    real_key: ClassVar[str] = "image"  # batch key the fakes are judged against
+    optim_defaults: ClassVar[Optim] = Optim()
+    truncates: ClassVar[bool] = False  # whether generate() reads batch["truncation"]
+    fresh_reals_for_generator: ClassVar[bool] = (
+        False  # whether the generator step reads a real batch of its own
+    )
+
+    generator: nn.Module
+    discriminator: nn.Module
+    latent_dim: int
+
+    def __init__(self, optim: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.optim = dataclasses.replace(self.optim_defaults, **(optim or {}))
+        self.needs: tuple[str, ...] = (self.real_key,)
+        self.ema: EMA | None = None
+        self.seed = 0  # of the random stream of training; set by the run
+        self.run_record: dict[
+            str, Any
+        ] = {}  # what a checkpoint says about its run: configuration, data, version
+        self.images_seen = 0  # plain ints: a tensor would force a device sync in every step
+        self.d_updates = 0
+        self.images_per_step = 0  # by the discriminator, over all ranks; set by the run
+        self.monitor = Monitor()
+        self._initial: dict[
+            int, dict[str, Any]
+        ] = {}  # by id(optimizer): a loaded state must not hide new settings
+        self._player: Player = "d"
+
+    # -- what a variant gives ---------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def discriminator_loss(self, batch: Batch) -> Losses:
+        """The discriminator's weighted terms; draws its own noise and makes fakes under no_grad."""
+
+    @abstractmethod
+    def generator_loss(self, batch: Batch) -> Losses:
+        """The generator's weighted terms, through a discriminator that is frozen meanwhile."""
+
+    @abstractmethod
+    def generate(self, batch: Batch) -> Tensor:
+        """Fakes [B, C, H, W] in [-1, 1] from `batch["z"]` (and label), by the averaged weights, without the global RNG.
+
+        Called within `lit_gan.sampling.inference`: in eval mode, without gradients, in float32.
+        """
+
+    # -- what a variant uses ----------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Make the average of the generator, once both players exist."""
+        if self.optim.ema_half_life > 0:
+            self.ema = EMA(self.generator)
+
+    def latents(self, batch: Batch) -> Tensor:
+        """Noise [B, Z] for training; the spine seeds torch's global stream in every step."""
+        return torch.randn(len(batch[self.real_key]), self.latent_dim, device=self.device)
+
+    @property
+    def sampler(self) -> nn.Module:
+        """The network that `generate` uses: the average, or the generator itself where none is kept."""
+        return self.ema.network if self.ema is not None else self.generator
+
+    @contextlib.contextmanager
+    def exact(self) -> Iterator[None]:
+        """Float32 and eager: for penalties, whose second backward torch.compile cannot do and bfloat16 would blur."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.autocast(self.device.type, enabled=False))
+            if getattr(self.discriminator, "_compiled_call_impl", None) is not None:
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            yield
+
+    def half_life(self) -> float:
+        """The EMA's half-life now, in images."""
+        return ramped_half_life(self.optim.ema_half_life, self.images_seen, self.optim.ema_ramp)
+
+    def make_optimizer(
+        self, parameters: Iterable[nn.Parameter], lr: float, *, lazy_interval: int | None = None
+    ) -> Optimizer:
+        """The optimiser that `self.optim` names, fused where it exists.
+
+        With `lazy_interval` k, a penalty taken in every k-th step only, Adam's rate and moments are corrected by
+        k / (k + 1) as in Karras et al. 2020, appendix B.
+        """
+        o = self.optim
+        c = lazy_interval / (lazy_interval + 1) if lazy_interval and lazy_interval > 1 else 1.0
+        params = list(parameters)
+        optimizer: Optimizer
+        if o.name == "adam":
+            betas = (o.beta1**c, o.beta2**c)
+            fused = all(p.is_floating_point() and p.device.type in ("cuda", "cpu") for p in params)
+            optimizer = torch.optim.Adam(params, lr * c, betas, o.eps, o.weight_decay, fused=fused)
+        elif o.name == "rmsprop":
+            optimizer = torch.optim.RMSprop(params, lr, o.beta2, o.eps, o.weight_decay)
+        else:
+            optimizer = torch.optim.SGD(params, lr, o.beta1, weight_decay=o.weight_decay)
+        self._initial[id(optimizer)] = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+        return optimizer
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """`[discriminator, generator]`: disjoint, and together all trainable parameters."""
+        return [
+            self.make_optimizer(self.discriminator.parameters(), self.optim.d_lr or self.optim.lr),
+            self.make_optimizer(self.generator.parameters(), self.optim.lr),
+        ]
+
+    def schedule(self, player: Player, optimizer: Optimizer) -> None:
+        """Set what depends on the images seen, before every step of `player`; a variant may extend it."""
+        o = self.optim
+        factor = 1.0
+        if o.lr_schedule != "constant" and o.decay_images is not None:
+            curve = schedules.linear if o.lr_schedule == "linear" else schedules.cosine
+            factor = curve(self.images_seen, 1.0, o.lr_end, o.decay_images)
+        initial = self._initial.get(id(optimizer), {})
+        for group in optimizer.param_groups:
+            group.update(initial)
+            group["lr"] = group["lr"] * factor
+
+    # -- the alternation, once --------------------------------------------------------------------------------------
+
+    @property
+    def draws_per_step(self) -> int:
+        """Global real batches that one trainer step reads."""
+        return self.optim.d_steps_per_g_step + int(self.fresh_reals_for_generator)
+
+    def on_fit_start(self) -> None:
+        self.check_needs()
+
+    def check_needs(self, keys: Iterable[str] | None = None) -> None:
+        """Raise a `UserError` if the data do not give a batch key that the variant reads."""
+        if keys is None:
+            keys = getattr(getattr(self._trainer, "datamodule", None), "keys", self.needs)
+        have = tuple(keys)
+        missing = [key for key in self.needs if key not in have]
+        if missing:
+            raise UserError(
+                f"{type(self).__name__} needs batch keys {self.needs}, the data give {have}: "
+                + (
+                    "use labelled data, or model.conditional=false"
+                    if "label" in missing
+                    else "use other data"
+                )
+            )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """`d_steps_per_g_step` discriminator updates, then one generator update, each on real images of its own chunk."""
+        opt_d, opt_g = cast("tuple[LightningOptimizer, LightningOptimizer]", self.optimizers())
+        world = self.trainer.world_size
+        self._seed_step()
+        chunks = split(batch, self.draws_per_step)
+        for chunk in chunks[: self.optim.d_steps_per_g_step]:
+            self._update("d", opt_d, self.generator, chunk)
+            self.d_updates += 1
+            self.images_seen += len(chunk[self.real_key]) * world
+        self._update("g", opt_g, self.discriminator, chunks[-1])
+        if world > 1:
+            self.trainer.strategy.reduce_buffers(self)  # type: ignore[attr-defined]
+        if self.ema is not None:
+            images = len(chunks[0][self.real_key]) * world * self.optim.d_steps_per_g_step
+            self.ema.update(self.generator, images=images, half_life=self.half_life())
+
+    def _update(self, player: Player, optimizer: LightningOptimizer, other: nn.Module, chunk: Batch) -> None:
+        loss = self.discriminator_loss if player == "d" else self.generator_loss
+        self._player = player
+        with frozen(other):
+            optimizer.zero_grad(set_to_none=True)
+            for micro in split(chunk, self.optim.accumulate):
+                terms = loss(micro)
+                self.manual_backward(total(terms) / self.optim.accumulate)
+                self.monitor.add(player, terms, images_seen=self.images_seen)
+        self.schedule(player, optimizer.optimizer)
+        if player == "g":
+            optimizer.step()
+        else:  # uncounted: Lightning's step is then a generator update, whatever d_steps_per_g_step is
+            self.trainer.strategy.optimizer_step(optimizer.optimizer, _no_closure)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Measure the gradient, averaged over ranks and unscaled by now, and clip it when asked."""
+        gradients = [
+            p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+        ]
+        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        if self.optim.clip_norm is not None:
+            scale = (self.optim.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_(gradients, scale)
+        self.monitor.add(self._player, {"gradient_norm": norm}, images_seen=self.images_seen)
+
+    def _seed_step(self) -> None:
+        """Make all randomness of this step a function of (seed, images seen, rank): resuming needs no RNG state."""
+        message = f"{self.seed}/{self.images_seen}/{self.global_rank}".encode()
+        torch.manual_seed(int.from_bytes(hashlib.blake2b(message, digest_size=7).digest(), "big"))
+
+    # -- checkpoints ------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["lit_gan"] = {
+            **self.run_record,
+            "variant": type(self).__name__,
+            "images_seen": self.images_seen,
+            "d_updates": self.d_updates,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        record = checkpoint.get("lit_gan", {})
+        if record.get("variant") != type(self).__name__:
+            raise UserError(
+                f"the checkpoint is of {record.get('variant')}, not of {type(self).__name__}: give its run"
+            )
+        self.images_seen = record["images_seen"]
+        self.d_updates = record["d_updates"]
+
+
+def total(terms: Losses) -> Tensor:
+    """The sum that is minimised."""
+    return torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
+
+
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """`batch` cut into equal parts along the first axis."""
+    if parts == 1:
+        return [batch]
+    columns = {key: value.chunk(parts) for key, value in batch.items()}
+    return [{key: column[i] for key, column in columns.items()} for i in range(parts)]
+
+
+@contextlib.contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """No gradients for the parameters of `network` meanwhile; what was frozen before stays frozen."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad = False
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad = True
+
+
+def _no_closure() -> None:
+    """The gradients are there already."""

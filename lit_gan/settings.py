@@ -1,0 +1,137 @@
+"""The settings every run shares, as frozen dataclasses: the schema of the configuration, without importing torch.
+
+What a variant or a data source adds are the keyword arguments of its own class, see `lit_gan.schema`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Optim:
+    """How the two players are updated. Every count is in images shown to the discriminator."""
+
+    name: Literal["adam", "rmsprop", "sgd"] = "adam"
+    lr: float = 2e-4  # of both players, unless d_lr is given
+    d_lr: float | None = None
+    beta1: float = 0.5  # sgd: the momentum
+    beta2: float = 0.999  # rmsprop: the smoothing constant
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float | None = None  # largest total gradient norm of a player
+    accumulate: int = 1  # micro-batches per update, for batches that do not fit into memory
+    d_steps_per_g_step: int = 1
+    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    lr_end: float = 0.0  # last learning rate as a share of the first
+    decay_images: int | None = None  # length of lr_schedule; constant afterwards
+    ema_half_life: float = 0.0  # images; 0: the generator is not averaged
+    ema_ramp: float | None = 0.05  # half-life at most this share of the images seen
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run lies and how long it trains."""
+
+    name: str | None = None  # null: <arch>-<data>-<first free number>
+    dir: str = "runs"
+    images: int = 100_000  # the budget, in images shown to the discriminator
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Which scores, when, and on how many samples."""
+
+    metrics: list[str] = field(default_factory=lambda: ["fid"])
+    every_images: int | None = None  # null: before the first step and at the end only
+    images: int = 10_000  # fakes per evaluation
+    batch_size: int = 256
+    seed: int = 0
+    at_start: bool = True  # the untrained generator too: what the last score is compared with
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The extractor of the features that scores are made of, and its weights."""
+
+    extractor: str = "inception"
+    weights: str | None = None  # a file; null: the documented places, see docs/metrics.md
+    weights_sha256: str | None = None  # accept this other hash instead of the standard one
+    real_images: int | None = None  # use at most so many reals; null: all
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """How often the state of a run is written, and how many states are kept."""
+
+    every_images: int | None = None  # null: a tenth of run.images
+    every_minutes: float | None = 10.0
+    keep: int = 2  # the newest so many, beside `last` and `best`
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The grid of samples, from the same latents every time."""
+
+    rows: int = 8
+    columns: int = 8
+    every_images: int | None = None  # null: with every evaluation
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Wandb:
+    """Weights & Biases; without a key or a network the run is logged offline."""
+
+    project: str = "lit-gan"
+    entity: str | None = None
+    log_model: bool = False
+
+
+@dataclass(frozen=True)
+class Logger:
+    """Where numbers go; `logger=[csv,wandb]` on the command line sets `names`."""
+
+    names: list[Literal["wandb", "csv", "tensorboard"]] = field(default_factory=lambda: ["csv"])
+    every: int = 50  # trainer steps between two flushes
+    wandb: Wandb = field(default_factory=Wandb)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """The machine: what Lightning's Trainer is told, and how the networks run on it."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
+    devices: int | Literal["auto"] = 1
+    nodes: int = 1
+    precision: str = "auto"  # 32, bf16-mixed, or auto: bf16-mixed where the hardware has it
+    channels_last: bool = True
+    compile: bool = False
+    deterministic: bool = False
+    progress: bool = True
+
+
+AT_LEAST: dict[str, float] = {  # the smallest value that makes sense; null is left alone
+    **dict.fromkeys(("run.images", "data.batch_size", "trainer.nodes", "logger.every"), 1),
+    **dict.fromkeys(("eval.images", "eval.batch_size", "eval.every_images", "metrics.real_images"), 1),
+    **dict.fromkeys(("checkpoint.every_images", "checkpoint.keep"), 1),
+    **dict.fromkeys(("samples.rows", "samples.columns", "samples.every_images"), 1),
+    **dict.fromkeys(("optim.accumulate", "optim.d_steps_per_g_step", "optim.decay_images"), 1),
+    **dict.fromkeys(
+        ("optim.lr", "optim.d_lr", "optim.beta1", "optim.beta2", "optim.eps", "optim.weight_decay"), 0
+    ),
+    **dict.fromkeys(("optim.ema_half_life", "optim.ema_ramp", "optim.clip_norm", "optim.lr_end"), 0),
+    **dict.fromkeys(("seed", "data.workers", "checkpoint.every_minutes"), 0),
+}
+BELOW: dict[str, float] = {"optim.beta1": 1, "optim.beta2": 1, "seed": 2**32}
+SECTIONS: dict[str, type] = {
+    "run": Run,
+    "optim": Optim,
+    "eval": Eval,
+    "metrics": Metrics,
+    "checkpoint": Checkpoint,
+    "samples": Samples,
+    "logger": Logger,
+    "trainer": Trainer,
+}
