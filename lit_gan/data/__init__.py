@@ -1,0 +1,29 @@
+"""Sources of images: each a LightningDataModule, named here and imported when it is used."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from lit_gan.errors import UserError
+
+if TYPE_CHECKING:
+    from lit_gan.data.base import ImageData
+
+DATA: dict[str, str] = {
+    "digits": "lit_gan.data.digits:Digits",
+    "toy": "lit_gan.data.toy:Toy",
+    "folder": "lit_gan.data.folder:Folder",
+    "hub": "lit_gan.data.hub:Hub",
+}
+
+
+def build_data(source: str, **keywords: object) -> ImageData:
+    """The data source of that name with its keyword arguments; not prepared yet."""
+    if source not in DATA:
+        near = difflib.get_close_matches(source, DATA, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(DATA)}"
+        raise UserError(f"data.source={source!r} does not exist; {hint}")
+    module, name = DATA[source].split(":")
+    return cast("ImageData", getattr(import_module(module), name)(**keywords))
