@@ -1,0 +1,75 @@
+"""Scores of a generator: metrics, feature extractors, cached statistics of the real data, and the protocol.
+
+Importing this package imports no torch: the two dictionaries are for the schema and the command line, and
+`from lit_gan.metrics import FrechetDistance` loads the class when it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+METRICS = {
+    "fid": "lit_gan.metrics.frechet:FrechetDistance",
+    "kid": "lit_gan.metrics.kernel:KernelDistance",
+    "is": "lit_gan.metrics.inception_score:InceptionScore",
+    "modes": "lit_gan.metrics.coverage:ClassCoverage",
+}
+
+EXTRACTORS = {
+    "inception": "lit_gan.metrics.inception:Inception",
+    "classifier": "lit_gan.metrics.classifier:Classifier",
+    "pixels": "lit_gan.metrics.pixels:Pixels",
+}
+
+_PUBLIC = {
+    target.partition(":")[2]: target.partition(":")[0]
+    for target in (
+        *METRICS.values(),
+        *EXTRACTORS.values(),
+        "lit_gan.metrics.extractors:Extractor",
+        "lit_gan.metrics.extractors:build_extractor",
+        "lit_gan.metrics.protocol:Protocol",
+        "lit_gan.metrics.protocol:Score",
+        "lit_gan.metrics.protocol:log_values",
+    )
+}
+
+if TYPE_CHECKING:
+    from lit_gan.metrics.classifier import Classifier
+    from lit_gan.metrics.coverage import ClassCoverage
+    from lit_gan.metrics.extractors import Extractor, build_extractor
+    from lit_gan.metrics.frechet import FrechetDistance
+    from lit_gan.metrics.inception import Inception
+    from lit_gan.metrics.inception_score import InceptionScore
+    from lit_gan.metrics.kernel import KernelDistance
+    from lit_gan.metrics.pixels import Pixels
+    from lit_gan.metrics.protocol import Protocol, Score, log_values
+
+__all__ = [
+    "EXTRACTORS",
+    "METRICS",
+    "ClassCoverage",
+    "Classifier",
+    "Extractor",
+    "FrechetDistance",
+    "Inception",
+    "InceptionScore",
+    "KernelDistance",
+    "Pixels",
+    "Protocol",
+    "Score",
+    "build_extractor",
+    "log_values",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_PUBLIC[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,196 @@
+"""Scores of a generator against real data: one function for training, the command line and everything
+else."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+import numpy as np
+import torch
+
+from lit_gan.errors import NonFiniteError, UserError
+from lit_gan.metrics import METRICS
+from lit_gan.metrics.collectives import all_reduce_sum, broadcast_floats
+from lit_gan.metrics.extractors import Extractor, Source
+from lit_gan.metrics.protocol import Protocol, Score
+from lit_gan.metrics.reference import Floor, Pass, Reference, add_to, broadcast_parts
+from lit_gan.metrics.sums import EvaluationMetric, float64_device
+from lit_gan.sampling import Sampleable, inference, sampling_batch, to_uint8
+
+
+def evaluate(
+    module: Sampleable,
+    data: Source,
+    *,
+    metrics: Sequence[str],
+    extractor: Extractor,
+    fakes: int,
+    seed: int = 0,
+    batch_size: int = 256,
+    truncation: float | None = None,
+    reals: int | None = None,
+    rank: int = 0,
+    world: int = 1,
+    device: torch.device | None = None,
+    should_stop: Callable[[], None] | None = None,
+) -> dict[str, Score]:
+    """Scores of `fakes` images from `module.generate`, by names of METRICS; the same numbers on every rank.
+
+    Fake i is a function of (seed, i), and rank r makes i = r, r + world, ...: neither the batch size nor the
+    number of ranks moves a score by more than rounding. The generator runs in eval mode and float32, every
+    part's mode is restored, and no global random stream is touched. `reals` limits the reference to so many.
+    With `world` > 1 every rank must call it with the same arguments. `should_stop` is called before every
+    batch and may raise, then on every rank.
+    """
+    kinds = {name: metric_class(name) for name in metrics}
+    check_metrics(metrics, extractor, fakes=fakes, reals=reals)
+    how = Pass(device or module.device, batch_size, rank, world, should_stop)
+    extractor = extractor.to(how.device)
+    if world > 1:
+        _check_ranks(extractor)
+    meters = {
+        name: kind.build(extractor, fakes).to(float64_device(how.device)) for name, kind in kinds.items()
+    }
+    reference = Reference(data, extractor, reals=reals, fakes=fakes, real_key=module.real_key)
+    _check_reference(kinds, reference)
+
+    floors = reference.prepare(meters, how)
+    _add_fakes(meters, module, data, extractor, how, fakes=fakes, seed=seed, truncation=truncation)
+    values = {name: _result(meter, how) for name, meter in meters.items()}
+
+    def protocol(name: str) -> Protocol:
+        return Protocol(
+            metric=name,
+            settings=kinds[name].settings(fakes),
+            extractor=extractor.name,
+            weights=extractor.weights_hash,
+            resize=extractor.resize,
+            quantisation="uint8, rounded" if _quantised(data) else "none",
+            data=data.fingerprint,
+            reference=reference.description,
+            reals=len(reference),
+            fakes=fakes,
+            seed=seed,
+            ema=getattr(module, "ema", None) is not None,
+            truncation=truncation,
+        )
+
+    return {name: _score(values[name], floors[name], reference.half, protocol(name)) for name in kinds}
+
+
+def metric_class(name: str) -> type[EvaluationMetric]:
+    """The class that METRICS has under this name."""
+    if name not in METRICS:
+        near = difflib.get_close_matches(name, METRICS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(METRICS)}"
+        raise UserError(f"eval.metrics: no metric is called '{name}'; {hint}")
+    where, _, what = METRICS[name].partition(":")
+    kind: type[EvaluationMetric] = getattr(import_module(where), what)
+    return kind
+
+
+def check_metrics(
+    metrics: Sequence[str], extractor: Extractor, *, fakes: int, reals: int | None = None
+) -> None:
+    """Raises the UserError that `evaluate` would, before training starts."""
+    for name in metrics:
+        kind = metric_class(name)
+        if kind.needs_classes and not extractor.data_classes:
+            raise UserError(
+                f"eval.metrics: '{name}' needs an extractor that knows the data's own classes, "
+                f"'{extractor.name}' does not; use metrics.extractor=classifier or leave '{name}' out"
+            )
+        if kind.needs_logits and not extractor.has_logits:
+            raise UserError(
+                f"eval.metrics: '{name}' needs an extractor that classifies, '{extractor.name}' does not; "
+                f"use metrics.extractor=classifier or inception, or leave '{name}' out"
+            )
+    fewest = max((metric_class(name).smallest for name in metrics), default=1)
+    if fakes < fewest:
+        raise UserError(
+            f"eval.images={fakes}: a score needs at least {fewest} fakes, and some thousand to mean much"
+        )
+    if reals is not None and reals < fewest:
+        raise UserError(f"metrics.real_images={reals}: a score needs at least {fewest} real images")
+
+
+def _check_ranks(extractor: Extractor) -> None:
+    """Every rank must have the same weights: nodes with caches of their own may have trained unequal ones."""
+    mine = float(int(hashlib.sha256(extractor.weights_hash.encode()).hexdigest()[:12], 16))
+    differs = torch.tensor(float(mine != broadcast_floats([mine])[0]), dtype=torch.float64)
+    if all_reduce_sum(differs) > 0:
+        raise UserError(
+            f"metrics.extractor={extractor.name}: the ranks have different weights; share one "
+            "LIT_GAN_CACHE or set metrics.weights=PATH to one file"
+        )
+
+
+def _check_reference(kinds: dict[str, type[EvaluationMetric]], reference: Reference) -> None:
+    fewest = max((kind.smallest for kind in kinds.values()), default=1)
+    if len(reference) < fewest:
+        raise UserError(
+            f"the data leave {len(reference)} real images to compare with, a score needs {fewest}"
+        )
+
+
+def _add_fakes(
+    meters: dict[str, EvaluationMetric],
+    module: Sampleable,
+    data: Source,
+    extractor: Extractor,
+    how: Pass,
+    *,
+    fakes: int,
+    seed: int,
+    truncation: float | None,
+) -> None:
+    shape = tuple(data.image_shape)
+    broken = torch.zeros((), dtype=torch.int64, device=how.device)
+    with inference(module):
+        for indices in how.share(fakes):
+            batch = sampling_batch(
+                module, seed, indices, data.num_classes, data.class_weights, truncation=truncation
+            )
+            images = module.generate(batch).float()  # [B, C, H, W] in [-1, 1]
+            if tuple(images.shape) != (len(indices), *shape):
+                raise ValueError(
+                    f"generate() must return {(len(indices), *shape)}, got {tuple(images.shape)}"
+                )
+            broken += (~images.flatten(1).isfinite().all(1)).sum()
+            images = images.nan_to_num()  # goes on to the end, so that all ranks raise together
+            features, logits = extractor((to_uint8(images) if _quantised(data) else images).to(how.device))
+            for meter in meters.values():
+                add_to(meter, features, logits, torch.tensor(indices), real=False)
+    if how.world > 1:
+        broken = all_reduce_sum(broken)
+    if count := int(broken):
+        raise NonFiniteError(
+            f"the generator made {count} of {fakes} images with NaN or infinite pixels: no score"
+        )
+
+
+def _result(meter: EvaluationMetric, how: Pass) -> dict[str, float]:
+    if how.world == 1:
+        return meter.values()
+    meter.sync()
+    return broadcast_parts(meter, meter.values() if how.rank == 0 else {})
+
+
+def _score(values: dict[str, float], floor: Floor, half: int, protocol: Protocol) -> Score:
+    known = {"value", "std"}
+    return Score(
+        value=values["value"],
+        protocol=protocol,
+        floor=floor.get("value"),
+        floor_images=half if floor else 0,
+        std=values.get("std"),
+        parts={part: value for part, value in values.items() if part not in known},
+        floor_parts={part: value for part, value in floor.items() if part not in known},
+    )
+
+
+def _quantised(data: Source) -> bool:
+    return bool(np.dtype(data.images.dtype) == np.uint8)

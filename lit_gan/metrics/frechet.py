@@ -1,0 +1,145 @@
+"""Fréchet distance of two Gaussians fitted to features, FID with Inception's (Heusel et al. 2017,
+arXiv:1706.08500).
+
+All in float64. The trace of sqrt(C1 C2) is the sum of the roots of the eigenvalues of R^T C2 R for any C1 = R
+R^T (a similarity), which is symmetric: `eigvalsh` is several times faster than the usual `eigvals` or
+`sqrtm`, right for fewer samples than features, and R of the real data is computed once and cached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lit_gan.metrics.collectives import broadcast
+from lit_gan.metrics.sums import Arrays, EvaluationMetric, float64_device
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from lit_gan.metrics.extractors import Extractor
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean [D] and covariance [D, D] (ddof 1) of n features in float64, and a root R [D, D] of it."""
+
+    n: int
+    mean: Tensor
+    cov: Tensor
+    root: Tensor | None = None
+
+
+def covariance_root(cov: Tensor) -> Tensor:
+    """R = V sqrt(w) [D, D] float64 with R R^T = `cov` [D, D], which may be singular."""
+    values, vectors = torch.linalg.eigh(_double(cov))
+    root: Tensor = vectors * values.clamp_min(0).sqrt()
+    return root
+
+
+def frechet_distance(
+    mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor, *, root1: Tensor | None = None
+) -> Tensor:
+    """|mean1 - mean2|^2 + tr(cov1 + cov2 - 2 sqrt(cov1 cov2)), a float64 scalar >= 0.
+
+    `root1` is `covariance_root(cov1)` where it is known: it is most of the time at 2048 dimensions.
+    """
+    root = covariance_root(cov1) if root1 is None else _double(root1)
+    mean1, cov1, mean2, cov2 = (_double(value).to(root.device) for value in (mean1, cov1, mean2, cov2))
+    product = root.T @ cov2 @ root
+    eigenvalues = torch.linalg.eigvalsh((product + product.T) / 2).clamp_min(0)
+    spread: Tensor = cov1.trace() + cov2.trace() - 2 * eigenvalues.sqrt().sum()
+    distance = (mean1 - mean2).square().sum() + spread
+    return distance.clamp_min(0)  # rounding: equal Gaussians would end at -1e-13
+
+
+class FrechetDistance(EvaluationMetric):
+    """FID of features [B, D]: `update(features, real=...)`, `compute()` a float64 scalar.
+
+    `dim` is D. Sums are taken around `shift` [D], which must be the same on every rank; near the features'
+    mean it saves the digits that a one-pass covariance loses when the mean is large against the spread.
+    `set_real_statistics` shifts by the real mean.
+    """
+
+    higher_is_better: bool = False
+    plot_lower_bound: float = 0.0
+    smallest = 2
+
+    shift: Tensor
+    real_n: Tensor
+    real_sum: Tensor
+    real_outer: Tensor
+    fake_n: Tensor
+    fake_sum: Tensor
+    fake_outer: Tensor
+
+    def __init__(self, dim: int, *, shift: Tensor | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dim = dim
+        start = torch.zeros(dim, dtype=torch.float64) if shift is None else _double(shift)
+        self.register_buffer("shift", start, persistent=False)
+        for side in ("real", "fake"):
+            self.add_sum(f"{side}_n")
+            self.add_sum(f"{side}_sum", dim)
+            self.add_sum(f"{side}_outer", dim, dim)
+        self._known: Statistics | None = None
+
+    @classmethod
+    def build(cls, extractor: Extractor, samples: int) -> Self:
+        return cls(extractor.dim, sync_on_compute=False)
+
+    def update(self, features: Tensor, real: bool) -> None:
+        """Adds features [B, D] of reals or fakes; B may be 0."""
+        if features.ndim != 2 or features.shape[1] != self.dim:
+            raise ValueError(f"features must be [B, {self.dim}], got {tuple(features.shape)}")
+        if real and self._known is not None:
+            raise ValueError("the real statistics are set: reals cannot be added to them")
+        side = "real" if real else "fake"
+        centred = features.detach().to(self.shift) - self.shift  # [B, D]
+        for name, value in (("n", len(centred)), ("sum", centred.sum(0)), ("outer", centred.T @ centred)):
+            setattr(self, f"{side}_{name}", getattr(self, f"{side}_{name}") + value)
+
+    def set_real_statistics(self, statistics: Statistics) -> None:
+        """Takes the reals as given (the same on every rank) and sums fakes around their mean from now on."""
+        if float(self.fake_n) or float(self.real_n):
+            raise ValueError("the real statistics must be set before the first update")
+        self._known = statistics
+        self.shift = statistics.mean.to(self.shift)
+
+    def statistics(self, *, real: bool) -> Statistics:
+        """Mean and covariance of one side as it stands, around zero."""
+        if real and self._known is not None:
+            return self._known
+        side = "real" if real else "fake"
+        n, total, outer = (getattr(self, f"{side}_{name}") for name in ("n", "sum", "outer"))
+        if n < 2:
+            raise ValueError(f"a covariance needs 2 {side} samples, got {int(n)}")
+        mean = total / n
+        return Statistics(int(n), mean + self.shift, (outer - n * torch.outer(mean, mean)) / (n - 1))
+
+    def compute(self) -> Tensor:
+        real, fake = self.statistics(real=True), self.statistics(real=False)
+        return frechet_distance(real.mean, real.cov, fake.mean, fake.cov, root1=real.root).to(self.device)
+
+    def add(self, features: Tensor, logits: Tensor | None, indices: Tensor, *, real: bool) -> None:
+        self.update(features, real=real)
+
+    def real_state(self) -> Arrays:
+        real = self.statistics(real=True)
+        root = covariance_root(real.cov) if real.root is None else real.root
+        state = {"n": torch.tensor(real.n), "mean": real.mean, "cov": real.cov, "root": root}
+        return {name: value.cpu().numpy() for name, value in state.items()}
+
+    def set_real_state(self, arrays: Arrays) -> None:
+        mean, cov, root = (torch.from_numpy(arrays[name]).to(self.shift) for name in ("mean", "cov", "root"))
+        self.set_real_statistics(Statistics(int(arrays["n"]), mean, cov, root))
+
+    def share(self) -> None:
+        self.shift = broadcast(self.shift)  # all ranks must sum around the same point
+
+
+def _double(value: Tensor) -> Tensor:
+    return value.detach().to(float64_device(value.device)).to(torch.float64)

@@ -1,0 +1,70 @@
+"""How a score was made, and the score: numbers of unequal protocol are not to be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+VERSION = "1"  # of how lit-gan makes scores: raised by every change that moves a number
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that moves a score apart from the generator."""
+
+    metric: str  # name in METRICS
+    settings: str  # of the metric, e.g. splits=10
+    extractor: str
+    weights: str  # sha256 of the extractor's weights, "none" where it has none
+    resize: str  # what the extractor does to the image size
+    quantisation: str  # of the fakes, before the extractor
+    data: str  # the data's fingerprint
+    reference: str  # which of the data the fakes are compared with
+    reals: int
+    fakes: int
+    seed: int  # of the fakes
+    ema: bool  # whether the averaged generator made the fakes
+    truncation: float | None = None
+    version: str = VERSION
+
+
+@dataclass(frozen=True)
+class Score:
+    """A value with what it takes to read it.
+
+    `floor` is what real images get: the same metric between two disjoint halves of the reference (the
+    Inception score of one half), of `floor_images` images each, which are as many as the fakes where the
+    reference is large enough.
+    """
+
+    value: float
+    protocol: Protocol
+    floor: float | None = None
+    floor_images: int = 0
+    std: float | None = None
+    parts: dict[str, float] = field(default_factory=dict)  # a metric's further numbers, by name
+    floor_parts: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Score:
+        """The inverse of `to_dict`; keys of a later version are ignored."""
+        known = {key: record[key] for key in _names(cls) if key in record}
+        protocol = {key: record["protocol"][key] for key in _names(Protocol) if key in record["protocol"]}
+        return cls(**{**known, "protocol": Protocol(**protocol)})
+
+
+def log_values(scores: Mapping[str, Score]) -> dict[str, float]:
+    """Numbers to log: {"fid": ..., "kid": ..., "modes/classes": ..., "modes/kl": ...}."""
+    values = {}
+    for name, score in scores.items():
+        values.update({f"{name}/{part}": value for part, value in score.parts.items()} or {name: score.value})
+    return values
+
+
+def _names(record: type[Protocol] | type[Score]) -> list[str]:
+    return [item.name for item in fields(record)]

@@ -1,0 +1,123 @@
+"""Samples by index: fake number i is a pure function of (seed, i), whatever the batch size or the number of
+ranks.
+
+Evaluation, sample grids and `lit-gan sample` all draw their latents and labels here. Nothing touches a global
+random stream, so looking at samples never changes the training that goes on around it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from itertools import accumulate
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lit_gan.errors import UserError
+
+Batch = dict[str, Tensor]
+
+_GOLDEN = 0x9E3779B1  # odd, so that multiplying by it permutes the 32-bit numbers
+
+
+class Sampleable(Protocol):
+    """What sampling needs of a module; every `AdversarialModule` has it."""
+
+    latent_dim: int
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def real_key(self) -> str: ...
+
+    def generate(self, batch: Batch) -> Tensor: ...
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
+
+def latents(seed: int, indices: Sequence[int], latent_dim: int) -> Tensor:
+    """Standard normal z [B, Z] on the CPU, row b a function of (seed, indices[b]) alone.
+
+    torch's CPU generator keeps 32 bits of a seed. Stepping through them by an odd number gives every index
+    below 2**32 a stream of its own, where hashing would repeat one of 50,000 fakes in every third evaluation
+    or so.
+    """
+    start = int.from_bytes(_digest(seed, "latent"), "little")
+    generator = torch.Generator()
+    z = torch.empty(len(indices), latent_dim)
+    for row, index in zip(z, indices, strict=True):
+        torch.randn(latent_dim, generator=generator.manual_seed((start + index * _GOLDEN) % 2**32), out=row)
+    return z
+
+
+def labels(
+    seed: int, indices: Sequence[int], num_classes: int, class_weights: Sequence[float] | None = None
+) -> Tensor:
+    """Labels [B] int64 on the CPU by (seed, index), drawn with `class_weights` (any scale; None: evenly)."""
+    weights = [1.0] * num_classes if class_weights is None else [float(weight) for weight in class_weights]
+    if len(weights) != num_classes or min(weights) < 0 or sum(weights) <= 0:
+        raise ValueError(f"class_weights must be {num_classes} numbers >= 0 and not all 0, got {weights}")
+    edges = list(accumulate(weights))
+    last = max(
+        label for label, weight in enumerate(weights) if weight > 0
+    )  # rounding must not reach an empty class
+    uniform = (int.from_bytes(_digest(seed, f"label {index}"), "little") / 2**64 for index in indices)
+    drawn = [min(bisect_right(edges, share * edges[-1]), last) for share in uniform]
+    return torch.tensor(drawn, dtype=torch.int64)
+
+
+def sampling_batch(
+    module: Sampleable,
+    seed: int,
+    indices: Sequence[int],
+    num_classes: int = 0,
+    class_weights: Sequence[float] | None = None,
+    label: int | None = None,
+    truncation: float | None = None,
+) -> Batch:
+    """What `module.generate` reads, on its device: "z" [B, Z], "label" [B] if there are classes, "truncation"
+    [].
+
+    `label` gives all samples one class; otherwise they follow `class_weights`.
+    """
+    batch = {"z": latents(seed, indices, module.latent_dim)}
+    if label is not None:
+        if not 0 <= label < num_classes:
+            what = f"labels are 0 to {num_classes - 1}" if num_classes else "the generator takes no label"
+            raise UserError(f"label {label} cannot be sampled: {what}")
+        batch["label"] = torch.full((len(indices),), label, dtype=torch.int64)
+    elif num_classes:
+        batch["label"] = labels(seed, indices, num_classes, class_weights)
+    if truncation is not None:
+        if not getattr(module, "truncates", False):
+            raise UserError(f"{type(module).__name__} has no truncation: leave truncation={truncation} out")
+        batch["truncation"] = torch.tensor(float(truncation))
+    return {key: value.to(module.device) for key, value in batch.items()}
+
+
+@contextmanager
+def inference(module: Sampleable) -> Iterator[None]:
+    """Eval mode, no gradients and float32 (no autocast) within; each submodule's own mode restored after."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        for part, _ in modes:
+            part.training = False
+        with torch.no_grad(), torch.autocast(module.device.type, enabled=False):
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as uint8, rounded and clamped, from float32: bfloat16 misses 63 of 256 levels."""
+    return (images.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def _digest(seed: int, what: str) -> bytes:
+    return blake2b(f"lit-gan {seed} {what}".encode(), digest_size=8).digest()
