@@ -1,0 +1,59 @@
+"""Gradient penalties: pure functions of a discriminator's logits and of the inputs that produced them.
+
+`inputs` [B, ...] may have any rank (images, audio, rows), must require grad, and no layer between them and
+`logits` may mix samples with a say in the gradient (batch norm), or it is not per sample. Call them, and the
+discriminator, in float32 and not compiled (`AdversarialModule.exact`), and without in-place activations. All
+are unweighted.
+
+>>> import torch
+>>> x = torch.randn(5, 2, requires_grad=True)
+>>> zero_centred(x @ torch.tensor([3.0, 4.0]), x).item()
+25.0
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def input_gradient(logits: Tensor, inputs: Tensor) -> Tensor:
+    """The gradient of each sample's logits at its input, [B, D] in float32, itself differentiable.
+
+    Several logits per sample (a patch discriminator) are summed.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
+    return gradient.flatten(1).float()
+
+
+def squared_norm(logits: Tensor, inputs: Tensor) -> Tensor:
+    """The squared norm of each sample's input gradient, [B]."""
+    return input_gradient(logits, inputs).square().sum(1)
+
+
+def zero_centred(logits: Tensor, inputs: Tensor) -> Tensor:
+    """Mean squared norm of the input gradient: R1 at reals, R2 at fakes.
+
+    Mescheder et al. 2018, arXiv:1801.04406, eq. 9.
+
+    The paper's weight is gamma / 2.
+    """
+    return squared_norm(logits, inputs).mean()
+
+
+def one_centred(logits: Tensor, inputs: Tensor) -> Tensor:
+    """Mean squared distance of the input gradient's norm from 1 (Gulrajani 2017, arXiv:1704.00028, eq. 3).
+
+    Two-sided; the norm is over all dimensions of a sample. The paper's weight is 10.
+    """
+    # The tiny constant keeps the derivative of the root finite where a gradient is exactly zero.
+    return ((squared_norm(logits, inputs) + 1e-12).sqrt() - 1).square().mean()
+
+
+def interpolate(real: Tensor, fake: Tensor) -> Tensor:
+    """A uniformly drawn point on the segment between each real and its fake, a leaf that requires grad.
+
+    Both [B, ...] of one shape; one draw per sample, shared by its dimensions.
+    """
+    share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
+    return torch.lerp(real.detach(), fake.detach().to(real.dtype), share).requires_grad_()

@@ -1,0 +1,394 @@
+"""StyleGAN-lite: StyleGAN2 without its CUDA kernels (Karras et al. 2020, arXiv:1912.04958).
+
+Configuration F of the paper but for what is left out: mapping network, modulated convolutions with
+demodulation, noise, skip generator, residual discriminator with minibatch standard deviation, equalized
+learning rates, style mixing, lazy R1, EMA, truncation; with `conditional`, the label embedding and projection
+of StyleGAN2-ADA (arXiv:2006.06676). At 512 maps, mapping depth 8 and 32 pixels both networks have the
+parameters of the official ones, one for one.
+
+Left out: path-length regularisation and what needs it (the interpolation-friendly W of the paper), adaptive
+augmentation (of the follow-up). Differs: the crossover of style mixing is drawn per sample.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from lit_gan.errors import UserError
+from lit_gan.losses import LOSSES
+from lit_gan.module import AdversarialModule, Batch, Losses
+from lit_gan.networks.conv import channels_last
+from lit_gan.networks.equalized import EqualizedConv, EqualizedLinear
+from lit_gan.networks.resample import Blur, Down, up
+from lit_gan.networks.shape import Pyramid, pyramid
+from lit_gan.penalties import zero_centred
+from lit_gan.settings import Optim
+
+TAPS = (1, 3, 3, 1)
+SQRT2 = sqrt(2)  # what a leaky ReLU takes from the second moment, about
+
+
+def lrelu(inputs: Tensor) -> Tensor:
+    """Leaky ReLU without its gain of sqrt(2): it is homogeneous, so the layer before can have the gain."""
+    return F.leaky_relu(inputs, 0.2)
+
+
+def normalised(z: Tensor) -> Tensor:
+    """Rows of unit second moment."""
+    z = z.float()
+    return z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+
+
+class Mapping(nn.Module):
+    """z [B, Z] and labels [B] -> w [B, W]; with `latent_dim` 0 of labels alone, with 0 classes of z alone."""
+
+    def __init__(
+        self, latent_dim: int, num_classes: int, w_dim: int, depth: int, *, lr_multiplier: float
+    ) -> None:
+        super().__init__()
+        self.embed = EqualizedLinear(num_classes, w_dim) if num_classes else None
+        self.num_classes = num_classes
+        inputs = latent_dim + (w_dim if num_classes else 0)
+        self.layers = nn.ModuleList(
+            EqualizedLinear(inputs if i == 0 else w_dim, w_dim, gain=SQRT2, lr_multiplier=lr_multiplier)
+            for i in range(depth)
+        )
+
+    def forward(self, z: Tensor | None, label: Tensor | None = None) -> Tensor:
+        parts = [normalised(z)] if z is not None else []
+        if self.embed is not None:
+            assert label is not None
+            parts.append(normalised(self.embed(F.one_hot(label, self.num_classes).float())))
+        w = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        with torch.autocast(
+            w.device.type, enabled=False
+        ):  # as in the official code: three digits of w are too few
+            for layer in self.layers:
+                w = lrelu(layer(w))
+        return w
+
+
+class ModulatedConv(nn.Module):
+    """A convolution whose input maps each sample scales, then each output map to unit norm of its weights.
+
+    Equations 1 and 3 of the paper, as one ordinary convolution between two scalings: (w * s) x = w (s * x).
+    """
+
+    def __init__(self, w_in: int, w_out: int, kernel: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(
+            torch.randn(w_out, w_in, kernel, kernel)
+        )  # demodulation makes it scale-free
+        self.bias = nn.Parameter(torch.zeros(w_out))
+        self.padding = kernel // 2
+
+    def demodulation(self, style: Tensor) -> Tensor:
+        """1 / |w * s| per sample and output map, [B, I] -> [B, O]: a matrix product, not [B, O, I, k, k]."""
+        power = style.float().square() @ self.weight.float().square().sum((2, 3)).t()
+        return (power.float() + 1e-8).rsqrt()
+
+    def convolve(self, inputs: Tensor) -> Tensor:
+        return F.conv2d(inputs, self.weight, padding=self.padding)
+
+    def forward(self, inputs: Tensor, style: Tensor, noise: Tensor) -> Tensor:
+        """[B, I, H, W], [B, I] and noise that is scaled already, [B or 1, 1, H', W'] -> [B, O, H', W']."""
+        h = self.convolve(inputs * style.to(inputs.dtype)[:, :, None, None])
+        scale = SQRT2 * self.demodulation(style)
+        h = torch.addcmul(noise.to(h.dtype), h, scale.to(h.dtype)[:, :, None, None])
+        return lrelu(h + (SQRT2 * self.bias).to(h.dtype)[:, None, None])
+
+
+class ModulatedUpConv(ModulatedConv):
+    """The same after doubling the size: a transposed convolution, then the filter."""
+
+    def __init__(self, w_in: int, w_out: int) -> None:
+        super().__init__(w_in, w_out, 3)
+        self.blur = Blur(w_out, TAPS, padding=1, gain=4.0)
+
+    def convolve(self, inputs: Tensor) -> Tensor:
+        blurred: Tensor = self.blur(F.conv_transpose2d(inputs, self.weight.transpose(0, 1), stride=2))
+        return blurred
+
+
+class ToImage(nn.Module):
+    """A modulated 1x1 convolution without demodulation: [B, I, H, W] -> [B, C, H, W]."""
+
+    def __init__(self, w_in: int, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(channels, w_in, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.gain = 1 / sqrt(w_in)
+
+    def forward(self, inputs: Tensor, style: Tensor) -> Tensor:
+        scaled = inputs * (style * self.gain).to(inputs.dtype)[:, :, None, None]
+        return F.conv2d(scaled, self.weight, self.bias)
+
+
+def widths_of(base: Pyramid, width: int, max_width: int) -> list[int]:
+    """Maps per resolution, base grid to image: `width` at the image, doubled at each halving, capped."""
+    return [min(width << (base.stages - stage), max_width) for stage in range(base.stages + 1)]
+
+
+class Generator(nn.Module):
+    """z [B, Z] (and labels [B]) -> images [B, C, H, W], around [-1, 1] but not bounded.
+
+    Fresh noise in training, constant noise in eval mode, where no random number is drawn.
+    """
+
+    w_mean: Tensor  # [W], what truncation goes towards
+    noise: Tensor  # [1, sum of areas], of inference
+    layer_of_column: Tensor
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        latent_dim: int,
+        w_dim: int,
+        mapping_depth: int,
+        mapping_lr: float,
+        width: int,
+        max_width: int,
+    ) -> None:
+        super().__init__()
+        base = pyramid(image_shape, variant="stylegan-lite")
+        widths = widths_of(base, width, max_width)
+        self.mapping = Mapping(latent_dim, num_classes, w_dim, mapping_depth, lr_multiplier=mapping_lr)
+        self.register_buffer("w_mean", torch.zeros(w_dim))
+        self.constant = nn.Parameter(torch.randn(1, widths[0], base.height, base.width))
+
+        self.convs = nn.ModuleList([ModulatedConv(widths[0], widths[0], 3)])
+        self.to_images = nn.ModuleList([ToImage(widths[0], image_shape[0])])
+        sizes, styles, layers = [base.size(0)], [widths[0], widths[0]], [0, 1]  # layer: the index of its w
+        for stage in range(1, base.stages + 1):
+            w_in, w_out = widths[stage - 1], widths[stage]
+            self.convs += [ModulatedUpConv(w_in, w_out), ModulatedConv(w_out, w_out, 3)]
+            self.to_images.append(ToImage(w_out, image_shape[0]))
+            sizes += [base.size(stage)] * 2
+            styles += [w_in, w_out, w_out]
+            layers += [
+                2 * stage - 1,
+                2 * stage,
+                2 * stage + 1,
+            ]  # an image shares w with the next
+        self.layers = 2 * base.stages + 2
+        # All affine layers from w to styles in one: one product, and mixing selects among its columns.
+        self.affine = EqualizedLinear(w_dim, sum(styles), bias=1.0)
+        self.style_widths, self.sizes = styles, sizes
+        self.areas = [height * width for height, width in sizes]
+        self.strength = nn.Parameter(torch.zeros(len(sizes)))  # of the noise, per convolution
+        self.register_buffer("noise", torch.randn(1, sum(self.areas)))
+        of_column = [layer for layer, width in zip(layers, styles, strict=True) for _ in range(width)]
+        self.register_buffer("layer_of_column", torch.tensor(of_column), persistent=False)
+
+    def forward(
+        self,
+        z: Tensor,
+        label: Tensor | None = None,
+        *,
+        mixed: tuple[Tensor, Tensor] | None = None,
+        truncation: Tensor | None = None,
+    ) -> Tensor:
+        """`mixed`: a second z [B, Z] and the layer [B] where it takes over; `truncation`: psi."""
+        if mixed is None:
+            w = self.mapping(z, label)
+            styles = self.affine(self._truncated(w, truncation))  # [B, sum of widths]
+        else:
+            other, crossover = mixed
+            label2 = torch.cat([label, label]) if label is not None else None
+            w = self.mapping(torch.cat([z, other]), label2)
+            first, second = self.affine(w).chunk(2)
+            styles = torch.where(self.layer_of_column < crossover[:, None], first, second)
+        if self.training:
+            self.w_mean.lerp_(w.detach().float().mean(0), 0.005)  # the paper's 0.995 per batch
+        return self._synthesise(styles)
+
+    def _truncated(self, w: Tensor, truncation: Tensor | None) -> Tensor:
+        return w if truncation is None else torch.lerp(self.w_mean.to(w.dtype), w, truncation.to(w.dtype))
+
+    def _synthesise(self, styles: Tensor) -> Tensor:
+        noise = self.noise
+        if self.training:
+            noise = torch.randn(len(styles), noise.shape[1], device=styles.device)
+        noises = [
+            (part * strength).view(-1, 1, *size)
+            for part, strength, size in zip(
+                noise.to(styles.dtype).split_with_sizes(self.areas, 1),
+                (SQRT2 * self.strength).to(styles.dtype).unbind(),
+                self.sizes,
+                strict=True,
+            )
+        ]
+        style = styles.split_with_sizes(self.style_widths, 1)
+
+        h = self.convs[0](self.constant.expand(len(styles), -1, -1, -1).to(styles.dtype), style[0], noises[0])
+        images: Tensor = self.to_images[0](h, style[1])
+        for stage in range(1, len(self.to_images)):
+            h = self.convs[2 * stage - 1](h, style[3 * stage - 1], noises[2 * stage - 1])
+            h = self.convs[2 * stage](h, style[3 * stage], noises[2 * stage])
+            images = up(images) + self.to_images[stage](h, style[3 * stage + 1])
+        return images
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, the second halving, beside a 1x1: [B, I, H, W] -> [B, O, H/2, W/2]."""
+
+    def __init__(self, w_in: int, w_out: int) -> None:
+        super().__init__()
+        self.conv1 = EqualizedConv(w_in, w_in, 3, gain=SQRT2)
+        self.blur = Blur(w_in, TAPS, padding=2)
+        self.conv2 = EqualizedConv(w_in, w_out, 3, stride=2)  # sqrt(2) of its activation / sqrt(2) of the sum
+        self.shortcut = nn.Sequential(Down(w_in), EqualizedConv(w_in, w_out, 1, bias=False))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        h = lrelu(self.conv2(self.blur(lrelu(self.conv1(inputs)))))
+        return torch.add(h, self.shortcut(inputs), alpha=1 / SQRT2)
+
+
+def minibatch_std(features: Tensor, group: int) -> Tensor:
+    """Append a map with the mean standard deviation within groups of consecutive samples.
+
+    [B, C, H, W] -> [B, C + 1, H, W].
+    In float32. A batch that `group` does not divide is cut into groups of its largest divisor below.
+    """
+    batch, _, height, width = features.shape
+    size = next(size for size in range(min(group, batch), 0, -1) if batch % size == 0)
+    with torch.autocast(features.device.type, enabled=False):
+        groups = features.float().reshape(batch // size, size, -1, height, width)
+        variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)  # [B / size, C, H, W]
+        deviation = (variance + 1e-8).sqrt().mean((1, 2, 3))
+    maps = deviation.repeat_interleave(size, output_size=batch).to(features.dtype)[:, None, None, None]
+    return torch.cat([features, maps.expand(-1, 1, height, width)], dim=1)
+
+
+class Discriminator(nn.Module):
+    """[B, C, H, W] (and labels [B]) -> logits [B]."""
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        w_dim: int,
+        mapping_depth: int,
+        mapping_lr: float,
+        width: int,
+        max_width: int,
+        group: int,
+    ) -> None:
+        super().__init__()
+        base = pyramid(image_shape, variant="stylegan-lite")
+        widths = widths_of(base, width, max_width)
+        self.from_image = EqualizedConv(image_shape[0], widths[-1], 1, gain=SQRT2)
+        self.blocks = nn.Sequential(*(Block(widths[i], widths[i - 1]) for i in range(base.stages, 0, -1)))
+        self.group = group
+        self.conv = EqualizedConv(widths[0] + 1, widths[0], 3, gain=SQRT2)
+        self.dense = EqualizedLinear(widths[0] * base.height * base.width, widths[0], gain=SQRT2)
+        self.embed: Mapping | None = None
+        if num_classes:  # projection: the logit is the product of the features with the embedded label
+            self.embed = Mapping(0, num_classes, w_dim, mapping_depth, lr_multiplier=mapping_lr)
+        self.head = EqualizedLinear(widths[0], w_dim if num_classes else 1)
+
+    def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        h = self.blocks(lrelu(self.from_image(channels_last(images))))
+        h = lrelu(self.conv(minibatch_std(h, self.group)))
+        h = lrelu(self.dense(h.flatten(1)))
+        with torch.autocast(h.device.type, enabled=False):
+            out: Tensor = self.head(h.float())
+            if self.embed is None:
+                return out.squeeze(1)
+            w: Tensor = self.embed(None, label)
+            return (out * w).sum(1) / sqrt(w.shape[1])
+
+
+class StyleGANLite(AdversarialModule):
+    optim_defaults: ClassVar[Optim] = Optim(
+        lr=2e-3, beta1=0.0, beta2=0.99, ema_half_life=10_000.0, ema_ramp=None
+    )
+    truncates: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        image_shape: tuple[int, int, int] = (3, 256, 256),
+        num_classes: int = 0,
+        conditional: bool = False,  # on the label
+        latent_dim: int = 512,
+        w_dim: int = 512,
+        mapping_depth: int = 8,
+        mapping_lr: float = 0.01,  # multiplies the learning rate of the mapping network
+        width: int = 64,  # maps at the resolution of the image, doubled at each halving
+        max_width: int = 512,
+        style_mixing: float = 0.9,  # share of samples that have two styles
+        r1_gamma: float = 10.0,
+        r1_interval: int = 16,  # discriminator steps from one R1 to the next
+        minibatch_group: int = 4,  # samples that the discriminator compares
+        optim: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(optim)
+        self.save_hyperparameters(logger=False)
+        if conditional and num_classes == 0:
+            raise UserError(
+                "model.conditional=true needs labels and the data have none: use labelled data, or false"
+            )
+        classes = num_classes if conditional else 0
+        if conditional:
+            self.needs = ("image", "label")
+        self.conditional = conditional
+        self.loss = LOSSES["non_saturating"]
+        self.latent_dim = latent_dim
+        self.style_mixing, self.r1_gamma, self.r1_interval = style_mixing, r1_gamma, r1_interval
+        mapping: tuple[int, int, float] = (w_dim, mapping_depth, mapping_lr)
+        self.generator = Generator(image_shape, classes, latent_dim, *mapping, width, max_width)
+        self.discriminator = Discriminator(image_shape, classes, *mapping, width, max_width, minibatch_group)
+        self.finish()
+
+    def discriminator_loss(self, batch: Batch) -> Losses:
+        label = self.label(batch)
+        with torch.no_grad():
+            fake = self.fakes(batch)  # [B, C, H, W]
+        terms: Losses = {}
+        if self.d_updates % self.r1_interval == 0:
+            with self.exact():
+                real = batch["image"].detach().requires_grad_()
+                real_logits = self.discriminator(real, label)
+                # / 2 of the paper, x interval so that its average over time stays.
+                terms["r1"] = self.r1_gamma / 2 * self.r1_interval * zero_centred(real_logits, real)
+        else:
+            real_logits = self.discriminator(batch["image"], label)
+        # Real and fake in passes of their own: minibatch_std must not compare them with each other.
+        return {"adversarial": self.loss.discriminator(real_logits, self.discriminator(fake, label)), **terms}
+
+    def generator_loss(self, batch: Batch) -> Losses:
+        return {"adversarial": self.loss.generator(self.discriminator(self.fakes(batch), self.label(batch)))}
+
+    def fakes(self, batch: Batch) -> Tensor:
+        """Fresh fakes for training, a share of them of mixed styles."""
+        z, mixed = self.latents(batch), None
+        if self.style_mixing > 0:
+            layers: Any = self.generator.layers
+            crossover = torch.randint(1, layers, (len(z),), device=z.device)
+            whole = torch.rand(len(z), device=z.device) >= self.style_mixing
+            mixed = (self.latents(batch), crossover.masked_fill(whole, layers))
+        fake: Tensor = self.generator(z, self.label(batch), mixed=mixed)
+        return fake
+
+    def generate(self, batch: Batch) -> Tensor:
+        fake: Tensor = self.sampler(batch["z"], self.label(batch), truncation=batch.get("truncation"))
+        return fake.float().clamp(-1, 1)
+
+    def label(self, batch: Batch) -> Tensor | None:
+        """The labels [B], where the networks read them."""
+        return batch["label"] if self.conditional else None
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        d_lr = self.optim.d_lr or self.optim.lr
+        return [
+            self.make_optimizer(self.discriminator.parameters(), d_lr, lazy_interval=self.r1_interval),
+            self.make_optimizer(self.generator.parameters(), self.optim.lr),
+        ]
