@@ -1,0 +1,82 @@
+"""Data, module and extractor from a resolved configuration: one place for `train`, `eval` and `sample`."""
+
+from __future__ import annotations
+
+import warnings
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from lit_gan.config import Config
+from lit_gan.data import build_data
+from lit_gan.data.base import ImageData
+from lit_gan.errors import UserError
+from lit_gan.metrics import Extractor, build_extractor
+from lit_gan.module import AdversarialModule
+from lit_gan.settings import (
+    SECTIONS,
+    Checkpoint,
+    Eval,
+    Logger,
+    Metrics,
+    Optim,
+    Run,
+    Samples,
+    Trainer,
+    Wandb,
+)
+from lit_gan.variants import VARIANTS
+
+
+def settings(config: Config, name: str) -> Any:
+    """One section as its dataclass."""
+    values = dict(config[name])
+    if name == "logger":
+        values["wandb"] = Wandb(**values["wandb"])
+    return SECTIONS[name](**values)
+
+
+def data_of(config: Config) -> ImageData:
+    """The data source of a configuration, prepared: found, decoded, mapped."""
+    keywords = {k: v for k, v in config["data"].items() if k not in ("name", "source")}
+    data = build_data(config.get("data.source"), **keywords)
+    data.prepare()
+    return data
+
+
+def module_of(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> AdversarialModule:
+    """The variant of a configuration, for images of this shape (C, H, W)."""
+    where, _, name = VARIANTS[config["variant"]].partition(":")
+    kind: type[AdversarialModule] = getattr(import_module(where), name)
+    keywords = {**config.values.get("model", {}), "optim": dict(config["optim"])}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element")  # is refused below
+            module = kind(image_shape=image_shape, num_classes=num_classes, **keywords)  # type: ignore[call-arg]
+        empty = [name for name, parameter in module.named_parameters() if not parameter.numel()]
+        if empty:
+            raise ValueError(f"{empty[0]} has no elements")
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:  # a width of 0, a share above 1, ...
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{config['arch']} for images {image_shape}: {first}; check model.*") from error
+    module.seed = config["seed"]
+    return module
+
+
+def extractor_of(config: Config, data: ImageData, device: torch.device | str) -> Extractor:
+    """The extractor of a configuration, ready on `device`; may train it or fetch weights once."""
+    chosen: Metrics = settings(config, "metrics")
+    return build_extractor(
+        chosen.extractor,
+        data=data,
+        weights=chosen.weights,
+        weights_sha256=chosen.weights_sha256,
+        device=device,
+    )
+
+
+__all__ = [
+    "Checkpoint", "Eval", "Logger", "Metrics", "Optim", "Run", "Samples", "Trainer",
+    "data_of", "extractor_of", "module_of", "settings",
+]  # fmt: skip

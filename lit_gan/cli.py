@@ -1,0 +1,172 @@
+"""The command line: parse, check, and only then import what is heavy."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import sys
+from typing import Any
+
+import click
+
+from lit_gan import __version__
+from lit_gan.errors import UserError
+
+USER_ERROR = 2
+MACHINE_SAYS_NO = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
+OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+
+
+class Commands(click.Group):
+    """Answers an unknown command with the nearest right one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        name = args[0]
+        if name not in self.commands:
+            near = difflib.get_close_matches(name, self.commands, 1, 0.5)
+            meant = f"did you mean `lit-gan {near[0]}`? " if near else ""
+            raise UserError(f"unknown command '{name}': {meant}there are {', '.join(self.commands)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__)
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Train, measure and sample generative adversarial networks.
+
+    \b
+    lit-gan train arch=stylegan-lite                    digits, on whatever this machine has
+    lit-gan train arch=r3gan data=folder data.path=photos/ trainer.devices=4
+    lit-gan train resume=auto                           go on where the newest run stopped
+    lit-gan sample runs/stylegan-lite-digits-1 -n 64
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@cli.command()
+@OVERRIDES
+def train(overrides: tuple[str, ...]) -> int:
+    """Train a variant on a data source.
+
+    \b
+    arch=NAME data=NAME experiment=NAME                 what to train; see `lit-gan list`
+    run.images=200000 data.batch_size=64 model.width=64 any key of `lit-gan config`
+    resume=RUN|CHECKPOINT|auto                          go on with a run, bit for bit
+    """
+    from lit_gan.resume import compose_run
+
+    plan = compose_run(overrides)
+    from lit_gan.train import train as start
+
+    return start(plan)
+
+
+@cli.command("eval")
+@click.argument("run")
+@OVERRIDES
+def evaluate(run: str, overrides: tuple[str, ...]) -> int:
+    """Score the best checkpoint of RUN, or a checkpoint file; eval.* and metrics.* say how."""
+    from lit_gan.resume import compose_saved
+
+    saved = compose_saved(run, overrides)
+    from lit_gan.evaluation import evaluate_run
+
+    return evaluate_run(saved)
+
+
+@cli.command()
+@click.argument("run")
+@click.option(
+    "-n", "--number", default=64, show_default=True, type=click.IntRange(min=1), help="How many images."
+)
+@click.option("--seed", default=0, show_default=True, help="Image i is a function of (seed, i).")
+@click.option("--label", type=int, help="A class, for a conditional variant; all in turn otherwise.")
+@click.option(
+    "--truncation", type=click.FloatRange(0), help="Towards the mean style: 1 none, 0 the mean image."
+)
+@click.option(
+    "--batch-size",
+    default=64,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How many stay on the device; changes no image.",
+)
+@click.option(
+    "--out", type=click.Path(file_okay=False), help="Where the PNGs go; default RUN/samples/seed<SEED>."
+)
+def sample(run: str, **options: Any) -> int:
+    """Write images of RUN's best checkpoint, or of a checkpoint file, as PNGs and one grid."""
+    from lit_gan.resume import compose_saved
+
+    saved = compose_saved(run, ())
+    from lit_gan.sample import sample_run
+
+    return sample_run(saved, **options)
+
+
+@cli.command("list")
+@click.argument("what", required=False)
+def list_(what: str | None) -> int:
+    """Show the archs, data sources, experiments and metrics, a line each."""
+    from lit_gan.listing import listing
+
+    for line in listing(what):
+        click.echo(line)
+    return 0
+
+
+@cli.command()
+@OVERRIDES
+def config(overrides: tuple[str, ...]) -> int:
+    """Print the resolved configuration, and where each value comes from."""
+    from lit_gan.listing import origins
+    from lit_gan.resume import compose_run
+
+    for line in origins(compose_run(overrides).config):
+        click.echo(line)
+    return 0
+
+
+@cli.command()
+@click.argument("runs", nargs=-1)
+def compare(runs: tuple[str, ...]) -> int:
+    """A table of the scores of RUNS (folders of runs, or runs), each protocol in a table of its own."""
+    from lit_gan.compare import tables
+
+    for line in tables(runs or ("runs",)):
+        click.echo(line)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; a `UserError` is one line on standard error and exit code 2."""
+    try:
+        return int(cli.main(args=arguments, prog_name="lit-gan", standalone_mode=False) or 0)
+    except UserError as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # every rank finds the same
+            click.echo(f"lit-gan: {' '.join(str(error).split())}", err=True)
+        return USER_ERROR
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        click.echo(
+            f"lit-gan: {' '.join(error.format_message().split()).rstrip('.')}; see `lit-gan --help`", err=True
+        )
+        return USER_ERROR
+    except OSError as error:
+        if error.errno not in MACHINE_SAYS_NO:
+            raise
+        click.echo(f"lit-gan: {error.filename or 'disk'}: {error.strerror}", err=True)
+        return USER_ERROR
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())

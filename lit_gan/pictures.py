@@ -1,0 +1,70 @@
+"""Grids of samples as pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lit_gan.sampling import Batch, Sampleable, inference, sampling_batch, to_uint8
+
+CHANNELS = (1, 3, 4)  # of pictures: L, RGB, RGBA
+POINTS_SIDE = 256  # pixels of a picture of 2-D points
+
+
+def grid_batch(module: Sampleable, seed: int, rows: int, columns: int, num_classes: int) -> Batch:
+    """The latents of a grid; with labels, one class a row, in turn."""
+    count = rows * columns
+    batch = sampling_batch(module, seed, range(count), num_classes)
+    if num_classes:
+        batch["label"] = (torch.arange(count, device=module.device) // columns) % num_classes
+    return batch
+
+
+def draw(module: Sampleable, batch: Batch) -> Tensor:
+    """Fakes of `batch` on the CPU, in chunks that fit where training fits."""
+    size = len(batch["z"])
+    with inference(module):
+        parts = [
+            module.generate({k: v[i : i + 64] if v.ndim else v for k, v in batch.items()}).float().cpu()
+            for i in range(0, size, 64)
+        ]
+    return torch.cat(parts)
+
+
+def is_points(shape: tuple[int, ...]) -> bool:
+    """Whether [C, H, W] are 2-D points, the toy data, and not images."""
+    return tuple(shape) == (2, 1, 1)
+
+
+def picture(images: Tensor) -> Image.Image:
+    """One image [C, H, W] in [-1, 1] as a PIL image; of more than 4 channels or of 2, the first."""
+    pixels = to_uint8(images).permute(1, 2, 0).numpy()
+    if pixels.shape[2] not in CHANNELS:
+        pixels = pixels[:, :, :1]
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def grid(images: Tensor, columns: int, *, gap: int = 2) -> Image.Image:
+    """Images [N, C, H, W] in [-1, 1] side by side, row by row; 2-D points as one scatter plot."""
+    if is_points(tuple(images.shape[1:])):
+        return scatter(images.flatten(1))
+    tiles = [picture(image) for image in images]
+    width, height = tiles[0].size
+    rows = -(-len(tiles) // columns)
+    sheet = Image.new(tiles[0].mode, (columns * (width + gap) + gap, rows * (height + gap) + gap), 0)
+    for i, tile in enumerate(tiles):
+        sheet.paste(tile, (gap + (i % columns) * (width + gap), gap + (i // columns) * (height + gap)))
+    return sheet
+
+
+def scatter(points: Tensor) -> Image.Image:
+    """Points [N, 2] in [-1, 1] as dots on white, darker where many fall together."""
+    side, points = POINTS_SIDE, points.nan_to_num()
+    columns = ((points[:, 0].clamp(-1, 1) + 1) / 2 * (side - 1)).round().long()
+    rows = ((1 - points[:, 1].clamp(-1, 1)) / 2 * (side - 1)).round().long()
+    counts = torch.zeros(side, side).index_put_((rows, columns), torch.ones(len(points)), accumulate=True)
+    dots = torch.nn.functional.max_pool2d(counts[None], 3, 1, 1)[0]
+    ink = (255 * torch.exp(-dots)).numpy().astype(np.uint8)
+    return Image.fromarray(ink)

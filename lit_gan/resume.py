@@ -1,0 +1,94 @@
+"""Which run, which configuration: what `train`, `eval` and `sample` need to know before torch is imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lit_gan.config import Config, compose, parse
+from lit_gan.errors import UserError
+from lit_gan.run import RunFolder, newest_run
+
+CHOICES = ("arch", "variant", "data.name", "data.source", "experiment")  # what makes a run this run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration, and the run that goes on: its folder, and the checkpoint file if one was named."""
+
+    config: Config
+    run: RunFolder | None = None  # None: a new run
+    checkpoint: Path | None = None
+    restart: bool = False  # a new run may take the folder of one that never came to a checkpoint
+
+
+def compose_run(overrides: Sequence[str]) -> Plan:
+    """The plan of `lit-gan train`: a new run, or with `resume=` the saved one with `overrides` on top."""
+    given = parse(overrides).values
+    resume = given.get("resume")
+    if resume is None:
+        return Plan(compose(overrides))
+    config = compose([o for o in overrides if not o.startswith("resume=")]) if resume == "auto" else None
+    found = (
+        _auto(config) if config is not None else _named(str(resume), Path(str(given.get("run.dir", "runs"))))
+    )
+    if found is None:
+        assert config is not None
+        print(
+            f"resume=auto: no run in {config.get('run.dir')} to go on with; starting a new one",
+            file=sys.stderr,
+        )
+        return Plan(config, restart=True)
+    run, checkpoint = found
+    rest = [o for o in overrides if not o.startswith(("resume=", "run.name=", "run.dir="))]
+    return Plan(_compose_over(run, rest), run, checkpoint)
+
+
+def compose_saved(name: str, overrides: Sequence[str]) -> Plan:
+    """The plan of `lit-gan eval` and `sample`: a finished or running run, with `overrides` on top."""
+    run, checkpoint = _named(name, Path("runs"))
+    return Plan(_compose_over(run, overrides), run, checkpoint)
+
+
+def _auto(config: Config) -> tuple[RunFolder, None] | None:
+    parent = Path(config.get("run.dir"))
+    if (name := config.get("run.name")) is not None:
+        run = RunFolder(parent / name)
+        return (run, None) if run.config.exists() and any(run.checkpoints.glob("*.ckpt")) else None
+    newest = newest_run(parent)
+    return None if newest is None else (newest, None)
+
+
+def _named(name: str, parent: Path) -> tuple[RunFolder, Path | None]:
+    for path in sorted((Path(name), parent / name), key=lambda p: not (p / "config.yaml").exists()):
+        if path.is_file():
+            run = RunFolder(path.parent.parent)
+            if not run.config.exists():
+                raise UserError(
+                    f"{path}: no config.yaml in {run.path}; a checkpoint is read from within its run's folder"
+                )
+            return run, path
+        if path.is_dir():
+            run = RunFolder(path)
+            if not run.config.exists():
+                raise UserError(
+                    f"{path} is not a run: it has no config.yaml; give a folder such as runs/dcgan-digits-1"
+                )
+            return run, None
+    raise UserError(
+        f"no run or checkpoint '{name}': give a folder such as runs/dcgan-digits-1, or a .ckpt in one"
+    )
+
+
+def _compose_over(run: RunFolder, overrides: Sequence[str]) -> Config:
+    """A run's configuration with `overrides` on top; another arch or data than the run's own is refused."""
+    saved, given = compose([], saved=run.config), parse(overrides).values
+    for key in CHOICES:
+        if key in given and given[key] != saved.get(key):
+            raise UserError(
+                f"{run.path} is a run of {key}={saved.get(key)}, not {given[key]}: leave {key} out, or give another run"
+            )
+    rest = [o for o in overrides if not set(parse([o]).values) & set(CHOICES)]
+    return compose(rest, saved=run.config)

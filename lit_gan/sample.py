@@ -1,0 +1,114 @@
+"""Samples of a trained run: the command, and `lit_gan.load(run).sample(n)` for Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lit_gan.build import module_of
+from lit_gan.checkpoints import best_or_last, check_fits
+from lit_gan.checkpoints import load as load_checkpoint
+from lit_gan.errors import UserError
+from lit_gan.module import AdversarialModule
+from lit_gan.pictures import grid, grid_batch, is_points, picture
+from lit_gan.resume import Plan, compose_saved
+from lit_gan.sampling import inference, sampling_batch
+
+TOGETHER = 16  # images go through the generator so many at a time: in another shape they round otherwise
+
+
+class Sampler:
+    """A trained variant, ready to draw from; sample i is a function of (seed, i), bit for bit, however many are drawn.
+
+    `batch_size` images stay on the device at a time.
+    """
+
+    def __init__(self, module: AdversarialModule, num_classes: int, images_seen: int) -> None:
+        self.module = module
+        self.num_classes = num_classes
+        self.images_seen = images_seen
+
+    def sample(
+        self,
+        number: int,
+        *,
+        seed: int = 0,
+        label: int | None = None,
+        truncation: float | None = None,
+        batch_size: int = 64,
+    ) -> Tensor:
+        """Images [N, C, H, W] in [-1, 1]; without `label`, a conditional variant shows its classes in turn."""
+        parts = []
+        step = max(batch_size // TOGETHER, 1) * TOGETHER
+        with inference(self.module):
+            for start in range(0, number, step):
+                firsts = range(start, min(start + step, number), TOGETHER)
+                made = [self._generate(range(i, i + TOGETHER), seed, label, truncation) for i in firsts]
+                parts.append(torch.cat(made).float().cpu())
+        return torch.cat(parts)[:number]
+
+    def _generate(self, indices: range, seed: int, label: int | None, truncation: float | None) -> Tensor:
+        batch = sampling_batch(
+            self.module, seed, indices, self.num_classes, label=label, truncation=truncation
+        )
+        if self.num_classes and label is None:
+            batch["label"] = torch.tensor([i % self.num_classes for i in indices], device=self.module.device)
+        return self.module.generate(batch)
+
+
+def load(run: str | Path, *, device: str = "cpu") -> Sampler:
+    """The best checkpoint of a run's folder, or a checkpoint file in one, as a `Sampler` on `device`."""
+    return _load(compose_saved(str(run), ()), device)
+
+
+def load_module(plan: Plan) -> tuple[AdversarialModule, Path]:
+    """The module of a saved run with the weights of its best checkpoint, and the file they came from."""
+    assert plan.run is not None
+    path = best_or_last(plan.run, plan.checkpoint)
+    record = load_checkpoint(path)["lit_gan"]
+    module = module_of(plan.config, tuple(record["image_shape"]), record["num_classes"])
+    checkpoint = check_fits(path, module)
+    module.on_load_checkpoint(checkpoint)
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.eval(), path
+
+
+def _load(plan: Plan, device: str) -> Sampler:
+    module, path = load_module(plan)
+    classes = load_checkpoint(path)["lit_gan"]["num_classes"] if "label" in module.needs else 0
+    return Sampler(module.to(device), classes, module.images_seen)
+
+
+def sample_run(
+    plan: Plan,
+    *,
+    number: int,
+    seed: int,
+    label: int | None,
+    truncation: float | None,
+    batch_size: int,
+    out: str | None,
+) -> int:
+    """Write `number` PNGs and `grid.png`; points are written as one picture and a CSV."""
+    assert plan.run is not None
+    sampler = _load(plan, "cuda" if torch.cuda.is_available() else "cpu")
+    folder = Path(out) if out is not None else plan.run.samples / f"seed{seed}"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder} is a file; give a folder")
+    images = sampler.sample(number, seed=seed, label=label, truncation=truncation, batch_size=batch_size)
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = max(1, round(number**0.5))
+    grid(images, columns).save(folder / "grid.png")
+    if is_points(tuple(images.shape[1:])):
+        rows = (",".join(f"{value:.6f}" for value in point) for point in images.flatten(1).tolist())
+        (folder / "points.csv").write_text("x,y\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    else:
+        for i, image in enumerate(images):
+            picture(image).save(folder / f"{i:06d}.png")
+    print(f"{number} samples of {plan.run.path} at {sampler.images_seen / 1000:g} kimg: {folder}/grid.png")
+    return 0
+
+
+__all__ = ["Sampler", "grid_batch", "load", "load_module", "sample_run"]

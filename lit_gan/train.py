@@ -1,0 +1,293 @@
+"""Train a run: build everything, check what can be checked before the first step, fit, and say where the results lie."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import platform
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+import lightning as L
+import torch
+
+from lit_gan import __version__
+from lit_gan.build import data_of, extractor_of, module_of, settings
+from lit_gan.callbacks.checkpoint import CheckpointWriter
+from lit_gan.callbacks.clock import Clock
+from lit_gan.callbacks.evaluation import Evaluation, best_evaluation
+from lit_gan.callbacks.numbers import Numbers
+from lit_gan.callbacks.progress import KimgProgress
+from lit_gan.callbacks.samples import SampleGrid
+from lit_gan.callbacks.signals import StopOnSignal
+from lit_gan.checkpoints import check_fits, load, newest_whole
+from lit_gan.config import Config
+from lit_gan.data.base import ImageData
+from lit_gan.errors import UserError
+from lit_gan.hardware import resolve_accelerator, resolve_precision
+from lit_gan.loggers import build_loggers, finish
+from lit_gan.metrics import Extractor
+from lit_gan.metrics.evaluate import check_metrics, metric_class
+from lit_gan.module import AdversarialModule
+from lit_gan.resume import Plan
+from lit_gan.run import RunFolder, check_free, new_run, write_text
+from lit_gan.settings import Trainer
+from lit_gan.strategy import FlatReduceStrategy
+
+
+def train(plan: Plan) -> int:
+    """Run `plan` to its end; returns the exit code: 0, or 143 or 130 after SIGTERM or SIGINT and a checkpoint."""
+    quiet()
+    config = plan.config
+    machine: Trainer = settings(config, "trainer")
+    accelerator, devices = resolve_accelerator(machine)
+    precision = resolve_precision(machine.precision, accelerator)
+    world = devices * machine.nodes
+    _check(config, world)
+    if plan.run is None and _rank() == 0:
+        check_free(Path(config.get("run.dir")), config.get("run.name"), reuse=plan.restart)
+    prepare_machine(accelerator, devices)
+
+    L.seed_everything(config["seed"], workers=True, verbose=False)
+    data = data_of(config)
+    module = module_of(config, data.image_shape, data.num_classes)
+    module.check_needs(data.keys)
+    module.images_per_step = data.batch_size * module.optim.d_steps_per_g_step
+    data.configure(seed=config["seed"], d_steps=module.optim.d_steps_per_g_step, draws=module.draws_per_step)
+    extractor = extractor_of(config, data, "cpu") if config.get("eval.metrics") else None
+    if extractor is not None:
+        check_metrics(
+            config.get("eval.metrics"),
+            extractor,
+            fakes=config.get("eval.images"),
+            reals=config.get("metrics.real_images"),
+        )
+
+    checkpoint = newest_whole(plan.run, plan.checkpoint) if plan.run is not None else None
+    record = load(checkpoint)["lit_gan"] if checkpoint is not None else {}
+    resumed_at = int(record.get("images_seen", 0))
+    if record:
+        data.load_state_dict(record["data"])  # Lightning asks only a data source of the same class
+    if checkpoint is not None:
+        check_fits(checkpoint, module)
+    budget = _budget(config, module)
+    if resumed_at >= budget:
+        print(
+            f"{checkpoint} has seen {resumed_at:,} of {budget:,} images: nothing left to do; raise run.images to go on"
+        )
+        return 0
+    run = _folder(plan, config)
+    leader = _rank() == 0
+    if leader:
+        write_text(
+            run.config,
+            f"# lit-gan {__version__}: the resolved configuration of this run\n{config.yaml()}",
+        )
+        if checkpoint is not None:
+            run.forget_after(resumed_at)
+    _arrange_layout(module, machine)
+    module.run_record = {
+        "format": 1,
+        "version": __version__,
+        "config": config.values,
+        "data": data.state_dict(),
+        "image_shape": list(data.image_shape),
+        "num_classes": data.num_classes,
+        "class_names": list(data.class_names),
+    }
+
+    signals = StopOnSignal()
+    callbacks = _callbacks(config, run, extractor, budget, signals)
+    trainer = L.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=machine.nodes,
+        strategy=FlatReduceStrategy() if world > 1 else "auto",
+        precision=precision,  # type: ignore[arg-type]
+        max_steps=math.ceil(budget / module.images_per_step),
+        max_epochs=-1,
+        logger=build_loggers(config, run, resumed_at=resumed_at) if leader else False,
+        callbacks=callbacks,
+        default_root_dir=run.path,
+        deterministic=machine.deterministic or None,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=1_000_000,
+    )
+    if leader:
+        print(
+            _opening(config, module, data, run, resumed_at, budget, accelerator, precision, world), flush=True
+        )
+    signals.install()
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"{accelerator} memory is too small for data.batch_size={data.batch_size} on {world} device(s): "
+            f"use optim.accumulate={2 * module.optim.accumulate}, which gives the same updates, or a smaller batch"
+        ) from None
+    finally:
+        signals.restore()
+        finish(trainer.loggers, config, run)
+    if leader:
+        print(closing(run, module.images_seen, signals.received))
+        sys.stdout.flush()
+    # a rank that is not the first must not look failed to the launcher, which would kill the others
+    return 128 + signals.received if signals.received and leader else 0
+
+
+def _callbacks(
+    config: Config, run: RunFolder, extractor: Extractor | None, budget: int, signals: StopOnSignal
+) -> list[L.Callback]:
+    """In the order in which they act at the end of a step."""
+    clock = Clock()
+    numbers = Numbers(clock, config.get("logger.every"))
+    chosen = settings(config, "checkpoint")
+    writer = CheckpointWriter(
+        run,
+        numbers,
+        every_images=chosen.every_images or max(budget // 10, 1),
+        every_minutes=chosen.every_minutes,
+        keep=chosen.keep,
+    )
+    grid = SampleGrid(run, numbers, settings(config, "samples"))
+    evaluation = Evaluation(
+        run,
+        extractor,
+        settings(config, "eval"),
+        reals=config.get("metrics.real_images"),
+        budget=budget,
+        numbers=numbers,
+        writer=writer,
+        grid=grid,
+        signals=signals,
+    )
+    bar: list[L.Callback] = [KimgProgress(numbers, budget)] if config.get("trainer.progress") else []
+    return [clock, signals, numbers, grid, evaluation, writer, *bar]
+
+
+def quiet() -> None:
+    """Silence the hints of Lightning that do not apply to how it is used here."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for about in (".*does not have many workers.*", ".*`log_every_n_steps`.*", ".*GPU available but not used.*",
+                  ".*torch.distributed.*barrier.*", ".*Checkpoint directory.*", ".*isinstance.treespec.*",
+                  ".*in eval mode at the start of training.*"):  # fmt: skip
+        warnings.filterwarnings("ignore", about)
+
+
+def prepare_machine(accelerator: str, devices: int) -> None:
+    """TF32 where a GPU has it; on a CPU, no more threads than cores for the ranks together."""
+    if accelerator == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+    elif accelerator == "cpu" and devices > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
+
+
+def _check(config: Config, world: int) -> None:
+    parts = world * config.get("optim.accumulate")
+    batch = config.get("data.batch_size")
+    if batch % parts:
+        raise UserError(
+            f"data.batch_size={batch} cannot be shared by {world} devices x optim.accumulate="
+            f"{config.get('optim.accumulate')}: it is the batch of all of them together; use a multiple of {parts}"
+        )
+    for name in config.get("eval.metrics"):
+        metric_class(name)
+
+
+def _budget(config: Config, module: AdversarialModule) -> int:
+    """`run.images`, rounded up to whole steps."""
+    images: int = config.get("run.images")
+    return math.ceil(images / module.images_per_step) * module.images_per_step
+
+
+def _rank() -> int:
+    """The global rank as the launcher says it: Lightning's own, torchrun or SLURM."""
+    return next((int(os.environ[k]) for k in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if k in os.environ), 0)
+
+
+def _folder(plan: Plan, config: Config) -> RunFolder:
+    """The run's folder. Rank 0 alone makes it and writes there; the others never look."""
+    if plan.run is not None:
+        return plan.run
+    parent = Path(config.get("run.dir"))
+    if _rank() != 0:
+        return RunFolder(parent / "of-rank-0")
+    prefix = "-".join(
+        Path(config.get(key)).stem for key in ("arch", "data.name")
+    )  # they may be paths of YAMLs
+    return new_run(parent, config.get("run.name"), prefix, reuse=plan.restart)
+
+
+def _arrange_layout(module: AdversarialModule, machine: Trainer) -> None:
+    if machine.channels_last:
+        module.to(memory_format=torch.channels_last)
+    if machine.compile:  # in place: the names in a checkpoint stay the same
+        module.generator.compile()
+        module.discriminator.compile()
+
+
+def _opening(
+    config: Config, module: AdversarialModule, data: ImageData, run: RunFolder, resumed_at: int, budget: int,
+    accelerator: str, precision: str, world: int,
+) -> str:  # fmt: skip
+    def millions(network: torch.nn.Module) -> str:
+        return f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M"
+
+    c, h, w = data.image_shape
+    what = f"{config['arch']} on {config.get('data.name')}: {data.size:,} images {w}x{h}x{c}"
+    if data.num_classes:
+        what += f", {data.num_classes} classes"
+    lines = [
+        f"{what}; generator {millions(module.generator)}, discriminator {millions(module.discriminator)}",
+        f"{accelerator} x{world}, {precision}, torch {torch.__version__}, Python {platform.python_version()}",
+        f"run {run.path}: {f'goes on at {resumed_at / 1000:g} of ' if resumed_at else ''}{budget / 1000:g} kimg",
+    ]
+    if data.skipped:
+        lines.append(f"{len(data.skipped)} images did not decode and were skipped, such as {data.skipped[0]}")
+    return "\n".join(lines)
+
+
+def closing(run: RunFolder, images_seen: int, received: int) -> str:
+    """The paragraph at the end: the best score and when, where everything lies, and what to do next."""
+    lines = []
+    if received:
+        lines.append(
+            f"Stopped by {signal.Signals(received).name} at {images_seen / 1000:g} kimg, after a checkpoint."
+        )
+    evaluations = [e for e in run.read_results()["evaluations"] if e["source"] == "training"]
+    if (best := best_evaluation(evaluations)) is not None:
+        images, metric, value = best
+        score = next(e for e in evaluations if e["images_seen"] == images)["scores"][metric]
+        floor = f" (real images: {score['floor']:.4g})" if score.get("floor") is not None else ""
+        first = evaluations[0]["scores"].get(metric, {}).get("value")
+        start = (
+            f", {first:.4g} before training"
+            if first is not None and evaluations[0]["images_seen"] == 0
+            else ""
+        )
+        extractor = score["protocol"]["extractor"]
+        lines.append(
+            f"Best {metric.upper()} {value:.4g} by {extractor} at {images / 1000:g} kimg{floor}{start}."
+        )
+    grids = sorted(run.samples.glob("*.png"))
+    if grids:
+        lines.append(f"Samples:    {grids[-1]}")
+    best_file, last_file = run.checkpoints / "best.ckpt", run.checkpoints / "last.ckpt"
+    lines += [
+        f"Checkpoint: {best_file if best_file.exists() else last_file}",
+        f"Scores:     {run.results}   log: {run.metrics}",
+        f"Go on:      lit-gan train resume={run.path}" + ("" if received else " run.images=..."),
+        f"Sample:     lit-gan sample {run.path} -n 64 --seed 0",
+    ]
+    return "\n".join(lines)

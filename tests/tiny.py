@@ -1,0 +1,84 @@
+"""Tiny settings for every arch and ways to train them, shared by the tests that go over all variants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lit_gan.build import module_of
+from lit_gan.config import compose, names
+from lit_gan.module import AdversarialModule, Batch
+from lit_gan.resume import compose_run
+from lit_gan.train import train
+
+ARCHS = names("arch")
+TINY: dict[str, list[str]] = {  # beside the arch's own YAML
+    "gan": ["model.widths=[16]"],
+    "ns-gan": ["model.widths=[16]"],
+    "dcgan": ["model.width=4"],
+    "lsgan": ["model.width=4"],
+    "hinge-dcgan": ["model.width=4"],
+    "wgan-gp": ["model.width=4"],
+    "stylegan-lite": ["model.width=4"],
+    "r3gan": ["model.width=16", "model.full_stages=1"],
+}
+COMMON = [
+    "data.image_size=16", "data.batch_size=8", "logger=csv", "trainer.accelerator=cpu", "trainer.precision=32",
+    "eval.metrics=[]", "eval.at_start=false", "trainer.progress=false", "logger.every=3",
+    "checkpoint.every_minutes=null",
+]  # fmt: skip
+
+
+def arguments(arch: str, *more: str) -> list[str]:
+    """Command line arguments of a tiny run of `arch`; `more` wins."""
+    return [f"arch={arch}", *TINY[arch], *COMMON, *more]
+
+
+def tiny_module(
+    arch: str, *more: str, image_shape: tuple[int, int, int] = (1, 16, 16), classes: int = 10
+) -> AdversarialModule:
+    """An untrained tiny module of `arch`."""
+    torch.manual_seed(0)
+    return module_of(compose(arguments(arch, *more)), image_shape, classes)
+
+
+def tiny_batch(module: AdversarialModule, shape: tuple[int, int, int] = (1, 16, 16), size: int = 4) -> Batch:
+    """Random images and labels in the range of real ones."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(size, *shape, generator=generator) * 2 - 1
+    batch = {"image": images, "label": torch.arange(size) % 10}
+    return {key: batch[key] for key in module.needs}
+
+
+def tiny_run(arch: str, folder: Path, *more: str) -> Path:
+    """Train a tiny run of `arch` in this process; returns its folder."""
+    assert train(compose_run(arguments(arch, f"run.dir={folder}", "run.name=run", *more))) == 0
+    return folder / "run"
+
+
+def state(run: Path, name: str = "last.ckpt") -> dict[str, Any]:
+    """A checkpoint's contents."""
+    return torch.load(run / "checkpoints" / name, weights_only=True, map_location="cpu")
+
+
+def largest_difference(a: Any, b: Any) -> float:
+    """The largest absolute difference between two states: tensors by value, everything else must be equal."""
+    if isinstance(a, torch.Tensor):
+        assert a.shape == b.shape
+        return float((a.double() - b.double()).abs().max()) if a.numel() else 0.0
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), a.keys() ^ b.keys()
+        return max((largest_difference(a[k], b[k]) for k in a), default=0.0)
+    if isinstance(a, Sequence) and not isinstance(a, str):
+        assert len(a) == len(b)
+        return max((largest_difference(x, y) for x, y in zip(a, b, strict=True)), default=0.0)
+    if isinstance(a, float):
+        return abs(a - b)
+    assert a == b, (a, b)
+    return 0.0
+
+
+TRAINED = ("state_dict", "optimizer_states", "global_step")  # what must be equal after a resume
