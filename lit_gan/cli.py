@@ -14,6 +14,7 @@ from lit_gan import __version__
 from lit_gan.errors import UserError
 
 USER_ERROR = 2
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # in the order in which Lightning believes them
 MACHINE_SAYS_NO = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 
@@ -148,8 +149,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(cli.main(args=arguments, prog_name="lit-gan", standalone_mode=False) or 0)
     except UserError as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # every rank finds the same
-            click.echo(f"lit-gan: {' '.join(str(error).split())}", err=True)
+        rank = next((os.environ[k] for k in RANKS if k in os.environ), "0")
+        where = (
+            "" if rank == "0" else f" [rank {rank}]"
+        )  # most often every rank finds the same, but not always
+        click.echo(f"lit-gan{where}: {' '.join(str(error).split())}", err=True)
         return USER_ERROR
     except click.exceptions.Exit as exit_:
         return exit_.exit_code

@@ -42,6 +42,7 @@ class Config:
 
     values: dict[str, Any]
     origins: dict[str, str] = field(default_factory=dict)
+    references: dict[str, str] = field(default_factory=dict)  # the keys that were given as ${...}
 
     def __getitem__(self, section: str) -> Any:
         return self.values[section]
@@ -54,8 +55,15 @@ class Config:
         return value
 
     def yaml(self) -> str:
-        """The configuration as a YAML text that `compose` reads back."""
-        return str(OmegaConf.to_yaml(OmegaConf.create(self.values)))
+        """The configuration as a YAML text that `compose` reads back.
+
+        References stay references: a schedule over ${run.images} stretches with a budget that is raised later.
+        """
+        return str(
+            OmegaConf.to_yaml(
+                OmegaConf.create(_nest({**{key: self.get(key) for key in self.origins}, **self.references}))
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -169,7 +177,8 @@ def _merge(layers: list[Layer], known: dict[str, Keyword], target: str, variant:
         where = origins.get(str(error.full_key), "configuration")
         raise UserError(f"{where}: {error.full_key}: {str(error).splitlines()[0]}") from None
     checked = {key: _check(key, resolved[key], keyword, origins[key]) for key, keyword in known.items()}
-    return Config(_nest(checked), origins)
+    references = {key: value for key, value in values.items() if isinstance(value, str) and "${" in value}
+    return Config(_nest(checked), origins, references)
 
 
 def _check(key: str, value: Any, keyword: Keyword, origin: str) -> Any:

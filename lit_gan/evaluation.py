@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 
-import torch
-
 from lit_gan.build import data_of, extractor_of, settings
-from lit_gan.callbacks.evaluation import evaluation_record
+from lit_gan.callbacks.checkpoint import mark_best
+from lit_gan.callbacks.evaluation import best_evaluation, evaluation_record
 from lit_gan.checkpoints import load
 from lit_gan.errors import UserError
-from lit_gan.hardware import describe_hardware
+from lit_gan.hardware import describe_hardware, inference_device
 from lit_gan.metrics import METRICS, Score
 from lit_gan.metrics.evaluate import evaluate, metric_class
 from lit_gan.resume import Plan
@@ -18,8 +17,11 @@ from lit_gan.sample import load_module
 from lit_gan.settings import Eval
 
 
-def evaluate_run(plan: Plan) -> int:
-    """Evaluate as `eval.*` and `metrics.*` say; returns the exit code."""
+def evaluate_run(plan: Plan, source: str | None = None) -> int:
+    """Evaluate as `eval.*` and `metrics.*` say; returns the exit code.
+
+    With `source` "training", in place of an evaluation that training did not come to.
+    """
     assert plan.run is not None
     chosen: Eval = settings(plan.config, "eval")
     if not chosen.metrics:
@@ -28,7 +30,7 @@ def evaluate_run(plan: Plan) -> int:
         )
     for name in chosen.metrics:
         metric_class(name)  # a typo is answered before anything long
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = inference_device(settings(plan.config, "trainer"))
     module, path = load_module(plan)
     data = data_of(plan.config)
     trained = tuple(load(path)["lit_gan"]["image_shape"])
@@ -48,8 +50,11 @@ def evaluate_run(plan: Plan) -> int:
         reals=plan.config.get("metrics.real_images"),
     )
     seconds = time.perf_counter() - started
-    record = evaluation_record(scores, module.images_seen, f"eval of {path.name}", seconds)
-    plan.run.record(record, hardware=describe_hardware(device, 1))
+    record = evaluation_record(scores, module.images_seen, source or f"eval of {path.name}", seconds)
+    results = plan.run.record(record, hardware=describe_hardware(device, 1))
+    best = best_evaluation(results["evaluations"])
+    if source == "training" and best is not None and best[0] == module.images_seen:
+        mark_best(plan.run, module.images_seen)
     print(f"{path} at {module.images_seen / 1000:g} kimg, {seconds:.1f} s")
     print("\n".join(table(scores)))
     print(f"added to {plan.run.results}")

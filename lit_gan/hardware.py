@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from lit_gan.errors import UserError
 from lit_gan.settings import Trainer
@@ -50,6 +53,35 @@ def resolve_precision(precision: str, accelerator: str) -> str:
     if precision not in PRECISIONS:
         raise UserError(f"trainer.precision={precision} is not one of 32, bf16-mixed, auto")
     return PRECISIONS[precision]
+
+
+def prepare_machine(accelerator: str, devices: int = 1, *, tf32: bool = False) -> None:
+    """TF32 only where it is asked for; on a CPU, no more threads than cores for the ranks together."""
+    if accelerator == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True
+    elif accelerator == "cpu" and devices > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
+
+
+def inference_device(settings: Trainer) -> torch.device:
+    """The device of `lit-gan eval` and `sample`: the run's kind, or the CPU where this machine has not got it."""
+    try:
+        kind, _ = resolve_accelerator(replace(settings, devices=1))
+    except UserError:
+        kind = "cpu"
+    prepare_machine(kind, tf32=settings.tf32)
+    return torch.device(kind)
+
+
+def check_launcher(world: int, devices: int) -> None:
+    """Raise a `UserError` if torchrun or SLURM started another number of processes than the run is for."""
+    for environment in (TorchElasticEnvironment, SLURMEnvironment):
+        if environment.detect() and (started := environment().world_size()) != world:
+            raise UserError(
+                f"the launcher started {started} processes, trainer.devices x trainer.nodes is {world} ({devices} per "
+                "node): start one process per device and set both to match"
+            )
 
 
 def _has_bf16(accelerator: str) -> bool:

@@ -183,6 +183,8 @@ def _start_wandb(config: Config, run: RunFolder, *, offline: bool) -> WandbLogge
             settings=wandb.Settings(init_timeout=20, console="off", silent=True),
         )
     )
+    if not offline:
+        print(f"W&B: {experiment.url}")
     experiment.define_metric("kimg")
     experiment.define_metric("*", step_metric="kimg")
     return WandbLogger(save_dir=run.path, experiment=experiment)

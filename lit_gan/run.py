@@ -65,6 +65,13 @@ class RunFolder:
         write_text(self.results, json.dumps(results, indent=1) + "\n")
         return results
 
+    def was_evaluated(self, images_seen: int) -> bool:
+        """Whether training has scored the checkpoint at `images_seen`."""
+        return any(
+            e["images_seen"] == images_seen and e["source"] == "training"
+            for e in self.read_results()["evaluations"]
+        )
+
     def forget_after(self, images_seen: int) -> None:
         """Drop evaluations of training made after `images_seen`: the resumed run makes them again."""
         if not self.results.exists():

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lit_gan.build import module_of
+from lit_gan.build import module_of, settings
 from lit_gan.checkpoints import best_or_last, check_fits
 from lit_gan.checkpoints import load as load_checkpoint
 from lit_gan.errors import UserError
+from lit_gan.hardware import inference_device
 from lit_gan.module import AdversarialModule
 from lit_gan.pictures import grid, grid_batch, is_points, picture
 from lit_gan.resume import Plan, compose_saved
@@ -93,7 +94,7 @@ def sample_run(
 ) -> int:
     """Write `number` PNGs and `grid.png`; points are written as one picture and a CSV."""
     assert plan.run is not None
-    sampler = _load(plan, "cuda" if torch.cuda.is_available() else "cpu")
+    sampler = _load(plan, str(inference_device(settings(plan.config, "trainer"))))
     folder = Path(out) if out is not None else plan.run.samples / f"seed{seed}"
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder} is a file; give a folder")

@@ -106,6 +106,7 @@ class Trainer:
     devices: int | Literal["auto"] = 1
     nodes: int = 1
     precision: str = "auto"  # 32, bf16-mixed, or auto: bf16-mixed where the hardware has it
+    tf32: bool = False  # faster float32 on a GPU, with 10 bits of mantissa
     channels_last: bool = True
     compile: bool = False
     deterministic: bool = False

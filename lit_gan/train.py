@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
 import platform
 import signal
-import sys
 import warnings
 from pathlib import Path
 
 import lightning as L
 import torch
+from filelock import FileLock, Timeout
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from lit_gan import __version__
 from lit_gan.build import data_of, extractor_of, module_of, settings
-from lit_gan.callbacks.checkpoint import CheckpointWriter
+from lit_gan.callbacks.checkpoint import CheckpointWriter, set_aside
 from lit_gan.callbacks.clock import Clock
 from lit_gan.callbacks.evaluation import Evaluation, best_evaluation
 from lit_gan.callbacks.numbers import Numbers
@@ -24,10 +26,12 @@ from lit_gan.callbacks.progress import KimgProgress
 from lit_gan.callbacks.samples import SampleGrid
 from lit_gan.callbacks.signals import StopOnSignal
 from lit_gan.checkpoints import check_fits, load, newest_whole
+from lit_gan.cli import RANKS
 from lit_gan.config import Config
 from lit_gan.data.base import ImageData
 from lit_gan.errors import UserError
-from lit_gan.hardware import resolve_accelerator, resolve_precision
+from lit_gan.evaluation import evaluate_run
+from lit_gan.hardware import check_launcher, prepare_machine, resolve_accelerator, resolve_precision
 from lit_gan.loggers import build_loggers, finish
 from lit_gan.metrics import Extractor
 from lit_gan.metrics.evaluate import check_metrics, metric_class
@@ -46,10 +50,11 @@ def train(plan: Plan) -> int:
     accelerator, devices = resolve_accelerator(machine)
     precision = resolve_precision(machine.precision, accelerator)
     world = devices * machine.nodes
+    check_launcher(world, devices)
     _check(config, world)
     if plan.run is None and _rank() == 0:
         check_free(Path(config.get("run.dir")), config.get("run.name"), reuse=plan.restart)
-    prepare_machine(accelerator, devices)
+    prepare_machine(accelerator, devices, tf32=machine.tf32)
 
     L.seed_everything(config["seed"], workers=True, verbose=False)
     data = data_of(config)
@@ -67,7 +72,8 @@ def train(plan: Plan) -> int:
         )
 
     checkpoint = newest_whole(plan.run, plan.checkpoint) if plan.run is not None else None
-    record = load(checkpoint)["lit_gan"] if checkpoint is not None else {}
+    saved = load(checkpoint) if checkpoint is not None else {}
+    record = saved.get("lit_gan", {})
     resumed_at = int(record.get("images_seen", 0))
     if record:
         data.load_state_dict(record["data"])  # Lightning asks only a data source of the same class
@@ -75,6 +81,11 @@ def train(plan: Plan) -> int:
         check_fits(checkpoint, module)
     budget = _budget(config, module)
     if resumed_at >= budget:
+        assert plan.run is not None
+        if extractor is not None and not plan.run.was_evaluated(
+            resumed_at
+        ):  # stopped during its last evaluation
+            return evaluate_run(dataclasses.replace(plan, checkpoint=checkpoint), source="training")
         print(
             f"{checkpoint} has seen {resumed_at:,} of {budget:,} images: nothing left to do; raise run.images to go on"
         )
@@ -86,8 +97,10 @@ def train(plan: Plan) -> int:
             run.config,
             f"# lit-gan {__version__}: the resolved configuration of this run\n{config.yaml()}",
         )
+        lock = _lock(run)
         if checkpoint is not None:
             run.forget_after(resumed_at)
+            set_aside(run, resumed_at)
     _arrange_layout(module, machine)
     module.run_record = {
         "format": 1,
@@ -107,10 +120,13 @@ def train(plan: Plan) -> int:
         num_nodes=machine.nodes,
         strategy=FlatReduceStrategy() if world > 1 else "auto",
         precision=precision,  # type: ignore[arg-type]
-        max_steps=math.ceil(budget / module.images_per_step),
+        max_steps=int(saved.get("global_step", 0))
+        + math.ceil((budget - resumed_at) / module.images_per_step),
         max_epochs=-1,
         logger=build_loggers(config, run, resumed_at=resumed_at) if leader else False,
         callbacks=callbacks,
+        # a run goes on by resume=auto; Lightning's own requeueing would write a checkpoint in the middle of a step
+        plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
         default_root_dir=run.path,
         deterministic=machine.deterministic or None,
         enable_checkpointing=False,
@@ -131,16 +147,17 @@ def train(plan: Plan) -> int:
     except torch.OutOfMemoryError:
         raise UserError(
             f"{accelerator} memory is too small for data.batch_size={data.batch_size} on {world} device(s): "
-            f"use optim.accumulate={2 * module.optim.accumulate}, which gives the same updates, or a smaller batch"
+            f"use optim.accumulate={2 * module.optim.accumulate} (the same batch per update, in parts), or a smaller batch"
         ) from None
     finally:
-        signals.restore()
         finish(trainer.loggers, config, run)
+        signals.restore()
+    stopped_by = signals.agreed or signals.received
     if leader:
-        print(closing(run, module.images_seen, signals.received))
-        sys.stdout.flush()
+        lock.release()
+        print(closing(run, module.images_seen, stopped_by), flush=True)
     # a rank that is not the first must not look failed to the launcher, which would kill the others
-    return 128 + signals.received if signals.received and leader else 0
+    return 128 + stopped_by if stopped_by and leader else 0
 
 
 def _callbacks(
@@ -153,6 +170,7 @@ def _callbacks(
     writer = CheckpointWriter(
         run,
         numbers,
+        signals,
         every_images=chosen.every_images or max(budget // 10, 1),
         every_minutes=chosen.every_minutes,
         keep=chosen.keep,
@@ -183,16 +201,6 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", about)
 
 
-def prepare_machine(accelerator: str, devices: int) -> None:
-    """TF32 where a GPU has it; on a CPU, no more threads than cores for the ranks together."""
-    if accelerator == "cuda":
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
-    elif accelerator == "cpu" and devices > 1:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
-
-
 def _check(config: Config, world: int) -> None:
     parts = world * config.get("optim.accumulate")
     batch = config.get("data.batch_size")
@@ -213,7 +221,7 @@ def _budget(config: Config, module: AdversarialModule) -> int:
 
 def _rank() -> int:
     """The global rank as the launcher says it: Lightning's own, torchrun or SLURM."""
-    return next((int(os.environ[k]) for k in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if k in os.environ), 0)
+    return next((int(os.environ[k]) for k in RANKS if k in os.environ), 0)
 
 
 def _folder(plan: Plan, config: Config) -> RunFolder:
@@ -227,6 +235,18 @@ def _folder(plan: Plan, config: Config) -> RunFolder:
         Path(config.get(key)).stem for key in ("arch", "data.name")
     )  # they may be paths of YAMLs
     return new_run(parent, config.get("run.name"), prefix, reuse=plan.restart)
+
+
+def _lock(run: RunFolder) -> FileLock:
+    """Keep a second process from training the same run; the system gives the lock back if this one is killed."""
+    lock = FileLock(run.path / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"{run.path} is being trained by another process: wait for it, or choose another run"
+        ) from None
+    return lock
 
 
 def _arrange_layout(module: AdversarialModule, machine: Trainer) -> None:
@@ -286,7 +306,7 @@ def closing(run: RunFolder, images_seen: int, received: int) -> str:
     best_file, last_file = run.checkpoints / "best.ckpt", run.checkpoints / "last.ckpt"
     lines += [
         f"Checkpoint: {best_file if best_file.exists() else last_file}",
-        f"Scores:     {run.results}   log: {run.metrics}",
+        f"Scores:     {run.results}" + (f"   log: {run.metrics}" if run.metrics.exists() else ""),
         f"Go on:      lit-gan train resume={run.path}" + ("" if received else " run.images=..."),
         f"Sample:     lit-gan sample {run.path} -n 64 --seed 0",
     ]

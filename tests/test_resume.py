@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 import processes
+from lit_gan.callbacks.signals import StopOnSignal
 from lit_gan.checkpoints import defect, newest_whole
 from lit_gan.errors import UserError
 from lit_gan.resume import compose_run
@@ -218,3 +220,50 @@ def test_settings_given_at_resume_take_effect(run):
     resume(run, "run.images=64", "optim.lr=0.123", "optim.lr_schedule=constant")
 
     assert state(run)["optimizer_states"][1]["param_groups"][0]["lr"] == 0.123
+
+
+def test_going_on_from_an_older_checkpoint_abandons_the_newer_ones(run):
+    older = run / "checkpoints" / "images-000000000016.ckpt"
+
+    assert train(compose_run([f"resume={older}", "run.images=32"])) == 0
+
+    assert newest_whole(RunFolder(run)).name == "images-000000000032.ckpt"
+    assert state(run)["lit_gan"]["images_seen"] == 32
+    assert (run / "checkpoints" / "images-000000000048.abandoned").exists()
+
+
+@pytest.mark.parametrize("batch", [4, 16])
+def test_run_that_goes_on_with_another_batch_size_ends_at_its_budget(batch, run):
+    resume(run, "run.images=96", f"data.batch_size={batch}", "eval.metrics=[fid]", "eval.images=50")
+
+    results = json.loads((run / "results.json").read_text())
+    assert state(run)["lit_gan"]["images_seen"] == 96
+    assert [e["images_seen"] for e in results["evaluations"]] == [96]
+
+
+def test_evaluation_that_a_kill_prevented_is_made_when_the_run_is_resumed(tmp_path, capsys):
+    run = tiny_run("gan", tmp_path, "run.images=32", "eval.metrics=[fid]", "eval.images=50")
+    (run / "results.json").unlink()
+    (run / "checkpoints" / "best.ckpt").unlink()
+
+    resume(run)
+
+    (evaluation,) = json.loads((run / "results.json").read_text())["evaluations"]
+    assert (evaluation["images_seen"], evaluation["source"]) == (32, "training")
+    assert (run / "checkpoints" / "best.ckpt").exists()
+
+
+def test_run_is_not_trained_by_two_processes_at_once(run):
+    with FileLock(run / ".lock"), pytest.raises(UserError, match="is being trained by another process"):
+        resume(run, "run.images=96")
+
+
+def test_second_sigterm_does_not_cut_the_checkpoint_short():
+    stop = StopOnSignal()
+    stop.install()
+    try:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.received == signal.SIGTERM
+    finally:
+        stop.restore()

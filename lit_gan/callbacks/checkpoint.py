@@ -12,6 +12,8 @@ import lightning as L
 
 from lit_gan.callbacks.clock import due
 from lit_gan.callbacks.numbers import Numbers
+from lit_gan.callbacks.signals import StopOnSignal
+from lit_gan.checkpoints import defect, load
 from lit_gan.module import AdversarialModule
 from lit_gan.run import RunFolder, replace
 from lit_gan.strategy import assert_ranks_equal
@@ -21,10 +23,19 @@ class CheckpointWriter(L.Callback):
     """Writes every `every_images` and every `every_minutes`, and keeps `last`, `best` and the newest `keep`."""
 
     def __init__(
-        self, run: RunFolder, numbers: Numbers, *, every_images: int, every_minutes: float | None, keep: int
+        self,
+        run: RunFolder,
+        numbers: Numbers,
+        signals: StopOnSignal,
+        *,
+        every_images: int,
+        every_minutes: float | None,
+        keep: int,
     ) -> None:
         self.run = run
         self.numbers = numbers
+        self.signals = signals
+        signals.clock_says = self._time_is_up
         self.every_images = every_images
         self.every_minutes = every_minutes
         self.keep = max(keep, 1)
@@ -35,9 +46,8 @@ class CheckpointWriter(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, AdversarialModule)
-        if due(pl_module.images_seen, pl_module.images_per_step, self.every_images) or self._time_is_up(
-            trainer
-        ):
+        by_images = due(pl_module.images_seen, pl_module.images_per_step, self.every_images)
+        if by_images or self.signals.write_now:
             self.save(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -64,17 +74,31 @@ class CheckpointWriter(L.Callback):
         self._written_at = time.monotonic()
         self.numbers.clock.go()
 
-    def mark_best(self, images_seen: int) -> None:
-        """Let `best` be the checkpoint just written at `images_seen`; rank 0 only."""
-        path = self.run.checkpoints / f"images-{images_seen:012d}.ckpt"
-        if path.exists():
-            _point(self.run.checkpoints / "best.ckpt", path)
+    def _time_is_up(self) -> bool:
+        return (
+            self.every_minutes is not None and time.monotonic() - self._written_at > 60 * self.every_minutes
+        )
 
-    def _time_is_up(self, trainer: L.Trainer) -> bool:
-        if self.every_minutes is None or trainer.global_step % 10:
-            return False
-        mine = time.monotonic() - self._written_at > 60 * self.every_minutes
-        return bool(trainer.strategy.broadcast(mine)) if trainer.world_size > 1 else mine
+
+def mark_best(run: RunFolder, images_seen: int) -> None:
+    """Let `best` be the checkpoint just written at `images_seen`; rank 0 only."""
+    path = run.checkpoints / f"images-{images_seen:012d}.ckpt"
+    if path.exists():
+        _point(run.checkpoints / "best.ckpt", path)
+
+
+def set_aside(run: RunFolder, images_seen: int) -> None:
+    """Take checkpoints of after `images_seen` out of the way of a run that goes on from there; rank 0 only.
+
+    They are renamed, not removed; were they to stay, they would count as the newest.
+    """
+    for path in run.checkpoints.glob("images-*.ckpt"):
+        if int(path.stem.removeprefix("images-")) > images_seen:
+            path.rename(path.with_suffix(".abandoned"))
+    for name in ("best.ckpt", "last.ckpt"):
+        path = run.checkpoints / name
+        if path.exists() and defect(path) is None and load(path)["lit_gan"]["images_seen"] > images_seen:
+            path.unlink()
 
 
 def _point(link: Path, target: Path) -> None:

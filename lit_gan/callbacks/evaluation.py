@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
+import torch
 
-from lit_gan.callbacks.checkpoint import CheckpointWriter
+from lit_gan.callbacks.checkpoint import CheckpointWriter, mark_best
 from lit_gan.callbacks.clock import due
 from lit_gan.callbacks.numbers import Numbers
 from lit_gan.callbacks.samples import SampleGrid
 from lit_gan.callbacks.signals import Interrupted, StopOnSignal
+from lit_gan.errors import UserError
 from lit_gan.hardware import describe_hardware
 from lit_gan.metrics import Extractor, Score, log_values
 from lit_gan.metrics.evaluate import evaluate
@@ -66,12 +68,12 @@ class Evaluation(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, AdversarialModule)
-        if not self.signals.received and self._due(pl_module):
+        if not self.signals.agreed and self._due(pl_module):
             self.writer.save(trainer, pl_module)
             self._evaluate(trainer, pl_module)
 
     def _due(self, module: AdversarialModule) -> bool:
-        last = module.images_seen >= self.budget
+        last = module.images_seen >= self.budget > module.images_seen - module.images_per_step
         return last or due(module.images_seen, module.images_per_step, self.settings.every_images)
 
     def _evaluations(self) -> list[dict[str, Any]]:
@@ -100,6 +102,10 @@ class Evaluation(L.Callback):
         except Interrupted:
             trainer.should_stop = True
             return
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"an evaluation does not fit into memory with eval.batch_size={self.settings.batch_size}: use a smaller one"
+            ) from None
         finally:
             self.numbers.clock.go()
         self.numbers.publish(
@@ -116,7 +122,7 @@ class Evaluation(L.Callback):
         results = self.run.record(record, hardware=describe_hardware(module.device, trainer.world_size))
         best = best_evaluation(results["evaluations"])
         if best is not None and best[0] == module.images_seen:
-            self.writer.mark_best(module.images_seen)
+            mark_best(self.run, module.images_seen)
 
 
 def evaluation_record(

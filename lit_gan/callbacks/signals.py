@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -19,7 +20,11 @@ class Interrupted(Exception):  # noqa: N818  # not an error
 
 
 class StopOnSignal(L.Callback):
-    """Sets a flag in the handler, and stops at the end of a step; a second signal ends the process at once.
+    """Sets a flag in the handler, and stops at the end of a step; a second Ctrl-C ends the process at once.
+
+    `received` is what this process was told, `agreed` what all ranks know since the same step: only the latter may decide
+    about anything that ranks do together. A second SIGTERM is not a wish to hurry: launchers forward what the scheduler
+    sends as well.
 
     Lightning's own handler broadcasts from within the handler, which hangs when one rank alone is signalled, and its
     training loop asks the other ranks in every step (Lightning 2.6): both are replaced while this is active.
@@ -27,6 +32,9 @@ class StopOnSignal(L.Callback):
 
     def __init__(self) -> None:
         self.received: int = 0
+        self.agreed: int = 0
+        self.write_now = False  # a rank's clock says that a checkpoint is due
+        self.clock_says: Callable[[], bool] = lambda: False
         self._before: dict[int, Any] = {}
 
     def install(self) -> None:
@@ -50,10 +58,10 @@ class StopOnSignal(L.Callback):
             raise Interrupted
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.received:
+        if number == self.received == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.received = number
+        self.received = self.received or number
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.install()  # again: Lightning has put its own in front
@@ -63,13 +71,17 @@ class StopOnSignal(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.world_size > 1:
-            if trainer.global_step % AGREE_EVERY:
-                return
-            flag = torch.tensor(self.received, device=pl_module.device)
-            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-            self.received = int(flag)
-        if self.received:
+        asks = trainer.global_step % AGREE_EVERY == 0
+        if trainer.world_size == 1:
+            self.agreed, self.write_now = self.received, asks and self.clock_says()
+        elif asks:  # one collective for both questions
+            flags = torch.tensor([self.received, int(self.clock_says())], device=pl_module.device)
+            dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+            self.agreed, write_now = flags.tolist()
+            self.write_now = bool(write_now)
+        else:
+            self.write_now = False
+        if self.agreed:
             trainer.should_stop = True
 
 

@@ -7,6 +7,7 @@ device.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -72,6 +73,12 @@ def gather(images: NDArray[Any], labels: Integers | None, indices: Integers) -> 
     if labels is not None:
         batch["label"] = torch.from_numpy(labels[indices])
     return batch
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """A scheduler signals the whole process group; a worker that dies of it would take the last checkpoint along."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _identity(batch: Any) -> Any:
@@ -202,6 +209,7 @@ class ImageData(L.LightningDataModule):
             batch_sampler=cast("Any", batches),  # typed for lists; ours are arrays
             collate_fn=_identity,
             num_workers=self.workers,
+            worker_init_fn=_leave_signals_to_the_run,
             pin_memory=on_cuda,
             persistent_workers=self.workers > 0,
         )
