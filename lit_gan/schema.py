@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -62,10 +63,10 @@ def optim_defaults(target: str) -> dict[str, Any]:
 
 
 def summary(target: str) -> str:
-    """The first line of the class's docstring, or of its module's."""
-    tree, _, cls = _class(target)
-    text = ast.get_docstring(cls) or ast.get_docstring(tree) or ""
-    return text.partition("\n")[0]
+    """What the class's module says of itself first, without the source in brackets."""
+    tree, _, _ = _class(target)
+    text = " ".join((ast.get_docstring(tree) or "").partition("\n\n")[0].split())
+    return re.split(r" \(|[.;] ", f"{text} ", maxsplit=1)[0].strip(" .")
 
 
 def section(cls: type) -> Iterator[tuple[str, Keyword]]:
