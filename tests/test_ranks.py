@@ -32,6 +32,7 @@ TWO = [
     "checkpoint.every_images=16",
     "optim.ema_half_life=20",
     "optim.lr_schedule=constant",  # a schedule would stretch with the budget
+    "optim.eps=0.01",  # with 1e-8 Adam makes a whole step of a rounding error in a gradient near zero
 ]
 
 
@@ -129,7 +130,7 @@ def test_two_ranks_train_as_one_process_that_averages_by_hand(arch, two_ranks):
     reference = {k: v for k, v in reference.items() if not k.startswith("ema.")}
 
     assert record["lit_gan"]["images_seen"] == steps * 8 * (record["lit_gan"]["d_updates"] // steps)
-    assert largest_difference(trained, reference) < 1e-5
+    assert largest_difference(trained, reference) < 1e-4  # without the average it is some 1e-3
 
 
 def test_signal_to_one_rank_stops_all_of_them_after_a_checkpoint(tmp_path):
