@@ -229,7 +229,13 @@ class AdversarialModule(L.LightningModule):
     def _seed_step(self) -> None:
         """Make all randomness of this step a function of (seed, images seen, rank): resuming needs no RNG state."""
         message = f"{self.seed}/{self.images_seen}/{self.global_rank}".encode()
-        torch.manual_seed(int.from_bytes(hashlib.blake2b(message, digest_size=7).digest(), "big"))
+        seed = int.from_bytes(hashlib.blake2b(message, digest_size=7).digest(), "big")
+        # not torch.manual_seed: without a GPU it formats a stack trace in every call, milliseconds deep in a Trainer
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(seed)
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
