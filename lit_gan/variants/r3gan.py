@@ -191,14 +191,7 @@ class R3GAN(AdversarialModule):
     ) -> None:
         super().__init__(optim)
         self.save_hyperparameters(logger=False)
-        if conditional and num_classes == 0:
-            raise UserError(
-                "model.conditional=true needs labels and the data have none: use labelled data, or false"
-            )
-        classes = num_classes if conditional else 0
-        if conditional:
-            self.needs = ("image", "label")
-        self.conditional = conditional
+        classes = self.condition(conditional, num_classes)
         self.latent_dim = latent_dim
         self.gamma, self.gamma_end, self.beta2_end = gamma, gamma_end, beta2_end
         base = pyramid(image_shape, variant="r3gan")
@@ -235,10 +228,6 @@ class R3GAN(AdversarialModule):
     def generate(self, batch: Batch) -> Tensor:
         fake: Tensor = self.sampler(batch["z"], self.label(batch))
         return fake.float().clamp(-1, 1)
-
-    def label(self, batch: Batch) -> Tensor | None:
-        """The labels [B], where the networks read them."""
-        return batch["label"] if self.conditional else None
 
     def now(self, start: float, end: float) -> float:
         """The value at this point of a schedule from `start` to `end`."""

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from lit_gan.errors import UserError
 from lit_gan.losses import LOSSES
 from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.networks.conv import channels_last
@@ -332,14 +331,7 @@ class StyleGANLite(AdversarialModule):
     ) -> None:
         super().__init__(optim)
         self.save_hyperparameters(logger=False)
-        if conditional and num_classes == 0:
-            raise UserError(
-                "model.conditional=true needs labels and the data have none: use labelled data, or false"
-            )
-        classes = num_classes if conditional else 0
-        if conditional:
-            self.needs = ("image", "label")
-        self.conditional = conditional
+        classes = self.condition(conditional, num_classes)
         self.loss = LOSSES["non_saturating"]
         self.latent_dim = latent_dim
         self.style_mixing, self.r1_gamma, self.r1_interval = style_mixing, r1_gamma, r1_interval
@@ -381,10 +373,6 @@ class StyleGANLite(AdversarialModule):
     def generate(self, batch: Batch) -> Tensor:
         fake: Tensor = self.sampler(batch["z"], self.label(batch), truncation=batch.get("truncation"))
         return fake.float().clamp(-1, 1)
-
-    def label(self, batch: Batch) -> Tensor | None:
-        """The labels [B], where the networks read them."""
-        return batch["label"] if self.conditional else None
 
     def configure_optimizers(self) -> list[Optimizer]:
         d_lr = self.optim.d_lr or self.optim.lr

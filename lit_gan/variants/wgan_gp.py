@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_gan.errors import UserError
 from lit_gan.losses import LOSSES
 from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.networks.conv import Conv2d, channels_last, conv2d
@@ -210,14 +209,7 @@ class WGANGP(AdversarialModule):
     ) -> None:
         super().__init__(optim)
         self.save_hyperparameters(logger=False)
-        if conditional and num_classes == 0:
-            raise UserError(
-                "model.conditional=true needs labels and the data have none: use labelled data, or false"
-            )
-        classes = num_classes if conditional else 0
-        if conditional:
-            self.needs = ("image", "label")
-        self.conditional = conditional
+        classes = self.condition(conditional, num_classes)
         self.loss = LOSSES["wasserstein"]
         self.latent_dim = latent_dim
         self.gp_weight, self.d_class_weight, self.g_class_weight = gp_weight, d_class_weight, g_class_weight
@@ -254,10 +246,6 @@ class WGANGP(AdversarialModule):
     def generate(self, batch: Batch) -> Tensor:
         fake: Tensor = self.sampler(batch["z"], self.label(batch))
         return fake
-
-    def label(self, batch: Batch) -> Tensor | None:
-        """The labels [B], where the networks read them."""
-        return batch["label"] if self.conditional else None
 
 
 def dequantised(real: Tensor) -> Tensor:
