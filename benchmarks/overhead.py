@@ -25,7 +25,7 @@ from lit_gan.callbacks.numbers import Numbers
 from lit_gan.callbacks.signals import StopOnSignal
 from lit_gan.config import compose
 from lit_gan.loggers import MetricsCSV
-from lit_gan.module import AdversarialModule, frozen, total
+from lit_gan.module import AdversarialModule, total
 from lit_gan.train import quiet
 
 
@@ -41,18 +41,24 @@ class BareLoop:
     def step(self) -> None:
         m = self.module
         batch = self.data.on_after_batch_transfer(next(self.batches), 0)
-        with frozen(m.generator):
-            self.opt_d.zero_grad(set_to_none=True)
-            total(m.discriminator_loss(batch)).backward()
+        m.generator.requires_grad_(False)
+        self.opt_d.zero_grad()
+        total(m.discriminator_loss(batch)).backward()
         self.opt_d.step()
-        with frozen(m.discriminator):
-            self.opt_g.zero_grad(set_to_none=True)
-            total(m.generator_loss(batch)).backward()
+        m.generator.requires_grad_(True)
+
+        m.discriminator.requires_grad_(False)
+        self.opt_g.zero_grad()
+        total(m.generator_loss(batch)).backward()
         self.opt_g.step()
-        m.d_updates += 1
+        m.discriminator.requires_grad_(True)
+
         m.images_seen += len(batch["image"])
-        if m.ema is not None:
-            m.ema.update(m.generator, images=len(batch["image"]), half_life=m.half_life())
+        assert m.ema is not None
+        with torch.no_grad():
+            weight = 1 - 0.5 ** (len(batch["image"]) / m.half_life())
+            torch._foreach_lerp_(list(m.ema.network.parameters()), list(m.generator.parameters()), weight)
+            torch._foreach_copy_(list(m.ema.network.buffers()), list(m.generator.buffers()))
 
 
 class Alternate(L.Callback):

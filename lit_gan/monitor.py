@@ -1,10 +1,12 @@
-"""Running means of the loss terms on the device, and the watch for terms that are not finite.
+"""Running means of the loss terms, and the watch for terms that are not finite.
 
-Nothing here waits for the device until `flush`: a step costs a few small kernels, never a synchronisation.
+A step only remembers its scalars, where they are: no kernel is launched and nothing waits for the device until `flush`
+reads all of them at once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -14,67 +16,83 @@ from torch import Tensor
 from lit_gan.errors import NonFiniteError
 
 NEVER = torch.iinfo(torch.int64).max  # "no step was bad": a minimum over steps and ranks keeps it
+PACK_AT = 256  # steps; a tensor of its own, every scalar would cost half a kilobyte of GPU memory
 
 
 class Monitor:
-    """Sums of named scalars since the last `flush`, with the images seen when each first became NaN or infinite."""
+    """Named scalars since the last `flush`, with the images seen when each was computed."""
 
     def __init__(self) -> None:
         self._reset()
 
     def _reset(self) -> None:
-        self._names: dict[str, list[str]] = {}
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, Tensor] = {}
-        self._bad: dict[str, Tensor] = {}
+        self._rows: list[
+            tuple[str, int, dict[str, Tensor]]
+        ] = []  # the newest ones: group, images seen, terms
+        self._names: list[str] = []  # of every older scalar, in the order of adding
+        self._images: list[int] = []
+        self._packed: list[Tensor] = []  # their values, float32 vectors
 
-    @torch.no_grad()
     def add(self, group: str, terms: Mapping[str, Tensor], *, images_seen: int) -> None:
-        """Add scalars; a group may bring other names in another step (a lazy penalty), each has its own mean."""
-        key = group + "|" + "|".join(terms)
-        values = torch.stack([term.detach().float() for term in terms.values()])
-        finite = values.isfinite()
-        if key not in self._sums:
-            self._names[key] = [f"{group}/{name}" for name in terms]
-            self._sums[key] = torch.zeros_like(values)
-            self._counts[key] = torch.zeros_like(values)
-            self._bad[key] = torch.full(values.shape, NEVER, dtype=torch.int64, device=values.device)
-        self._sums[key] += values
-        self._counts[key] += 1
-        self._bad[key].clamp_(max=torch.where(finite, NEVER, images_seen))
+        """Remember scalars; a step may bring other names than the last (a lazy penalty), each has its own mean."""
+        self._rows.append((group, images_seen, {name: term.detach() for name, term in terms.items()}))
+        if len(self._rows) >= PACK_AT:
+            self._pack()
+
+    def _pack(self) -> None:
+        scalars: list[Tensor] = []
+        for group, images, terms in self._rows:
+            for name, term in terms.items():
+                self._names.append(f"{group}/{name}")
+                self._images.append(images)
+                scalars.append(term.float())
+        self._packed.append(torch.stack(scalars))
+        self._rows = []
 
     def flush(self) -> dict[str, float]:
         """The means since the last call, over all ranks; waits for the device once.
 
         Raises `NonFiniteError` (on every rank) if a term was NaN or infinite. All ranks must call it after the same step.
         """
-        if not self._sums:
+        if self._rows:
+            self._pack()
+        if not self._packed:
             return {}
-        keys = list(self._sums)
-        numbers = torch.cat([self._sums[k] for k in keys] + [self._counts[k] for k in keys])
-        bad = torch.cat([self._bad[k] for k in keys])
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            dist.all_reduce(numbers)
-            dist.all_reduce(bad, op=dist.ReduceOp.MIN)
-        names = [name for k in keys for name in self._names[k]]
-        values = numbers.tolist()
-        sums, counts, first_bad = values[: len(names)], values[len(names) :], bad.tolist()
+        values = torch.cat(self._packed)
+        sums: dict[str, float] = {}
+        counts: dict[str, float] = {}
+        first_bad: dict[str, int] = {}
+        for name, images, value in zip(self._names, self._images, values.tolist(), strict=True):
+            sums[name] = sums.get(name, 0.0) + value
+            counts[name] = counts.get(name, 0.0) + 1
+            first_bad[name] = min(first_bad.get(name, NEVER), NEVER if math.isfinite(value) else images)
         self._reset()
-        self._raise_if_bad(names, first_bad)
-        total: dict[str, float] = {}
-        count: dict[str, float] = {}
-        for name, value, n in zip(names, sums, counts, strict=True):
-            total[name] = total.get(name, 0.0) + value
-            count[name] = count.get(name, 0.0) + n
-        return {name: total[name] / count[name] for name in total}
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            _over_ranks(sums, dist.ReduceOp.SUM, torch.float64, values.device)
+            _over_ranks(counts, dist.ReduceOp.SUM, torch.float64, values.device)
+            _over_ranks(first_bad, dist.ReduceOp.MIN, torch.int64, values.device)
+        _raise_if_bad(first_bad)
+        return {name: sums[name] / counts[name] for name in sums}
 
-    @staticmethod
-    def _raise_if_bad(names: list[str], first_bad: list[int]) -> None:
-        when = min(first_bad)
-        if when == NEVER:
-            return
-        culprits = ", ".join(dict.fromkeys(n for n, at in zip(names, first_bad, strict=True) if at == when))
-        raise NonFiniteError(
-            f"{culprits} became NaN or infinite after {when:,} images: nothing was saved since; resume from the last "
-            "checkpoint with a smaller optim.lr, or with optim.clip_norm=1, or with trainer.precision=32"
-        )
+
+def _over_ranks(
+    numbers: dict[str, float] | dict[str, int],
+    op: dist.ReduceOp.RedOpType,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> None:
+    """Reduce in place; the names are the same on every rank, in one order."""
+    tensor = torch.tensor(list(numbers.values()), dtype=dtype, device=device)
+    dist.all_reduce(tensor, op=op)
+    numbers.update(zip(numbers, tensor.tolist(), strict=True))
+
+
+def _raise_if_bad(first_bad: Mapping[str, int]) -> None:
+    when = min(first_bad.values())
+    if when == NEVER:
+        return
+    culprits = ", ".join(name for name, images in first_bad.items() if images == when)
+    raise NonFiniteError(
+        f"{culprits} became NaN or infinite after {when:,} images: nothing was saved since; resume from the last "
+        "checkpoint with a smaller optim.lr, or with optim.clip_norm=1, or with trainer.precision=32"
+    )

@@ -70,7 +70,7 @@ def test_each_loss_reaches_all_of_its_own_player_and_nothing_of_the_other(arch):
     for player, (mine, other) in players.items():
         module.zero_grad(set_to_none=True)
         module.d_updates = 0  # a step that takes the lazy penalty
-        with frozen(other):
+        with frozen(other.parameters()):
             total(losses[player](batch)).backward()
 
         assert all(p.grad is None for p in other.parameters())

@@ -103,7 +103,7 @@ def backward(module: AdversarialModule, player: str, batch: Batch) -> None:
         if player == "d"
         else (module.generator_loss, module.discriminator)
     )
-    with frozen(other):
+    with frozen(other.parameters()):
         total(loss(batch)).backward()
 
 

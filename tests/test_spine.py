@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from lit_gan.ema import EMA, ramped_half_life
 from lit_gan.errors import NonFiniteError, UserError
 from lit_gan.module import AdversarialModule, Batch, Losses, frozen
-from lit_gan.monitor import Monitor
+from lit_gan.monitor import PACK_AT, Monitor
 from lit_gan.settings import Optim
 
 
@@ -63,10 +63,10 @@ class Counting(L.LightningDataModule):
         )
 
 
-def fit(module: Linear, *, batch: int = 4, steps: int = 3) -> L.Trainer:
+def fit(module: Linear, *callbacks: L.Callback, batch: int = 4, steps: int = 3) -> L.Trainer:
     trainer = L.Trainer(
         accelerator="cpu", max_steps=steps, max_epochs=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=list(callbacks),
     )  # fmt: skip
     trainer.fit(module, datamodule=Counting(batch * module.draws_per_step, steps))
     return trainer
@@ -118,6 +118,41 @@ def test_clipping_bounds_the_norm_of_each_players_update():
     assert module.discriminator.weight.item() == pytest.approx(1 + 0.5, rel=1e-5)
 
 
+def test_callback_that_listens_to_the_step_is_called_and_changes_nothing():
+    class Listener(L.Callback):
+        def __init__(self) -> None:
+            self.heard: list[str] = []
+
+        def on_after_backward(self, trainer, pl_module) -> None:
+            self.heard.append("backward")
+
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+            self.heard.append("step")
+
+    alone, overheard, listener = Linear({"clip_norm": 0.5}), Linear({"clip_norm": 0.5}), Listener()
+    trainers = fit(alone), fit(overheard, listener)
+
+    assert listener.heard == ["backward", "step"] * 6
+    assert [trainer.global_step for trainer in trainers] == [3, 3]
+    assert torch.equal(alone.discriminator.weight, overheard.discriminator.weight)
+    assert torch.equal(alone.generator.weight, overheard.generator.weight)
+    assert alone.monitor.flush() == overheard.monitor.flush()
+
+
+def test_variant_that_overrides_a_hook_of_the_step_is_called():
+    class Doubling(Linear):
+        def on_after_backward(self) -> None:
+            for p in self.discriminator.parameters():
+                if p.grad is not None:
+                    p.grad *= 2
+
+    plain, doubled = Linear(), Doubling()
+    fit(plain, steps=1)
+    fit(doubled, steps=1)
+
+    assert doubled.discriminator.weight.item() - 1 == 2 * (plain.discriminator.weight.item() - 1)
+
+
 def test_learning_rate_follows_the_images_seen():
     module = Linear({"lr_schedule": "linear", "decay_images": 8, "lr_end": 0.0})
     rates = []
@@ -133,7 +168,7 @@ def test_frozen_keeps_what_was_frozen_before_and_survives_an_error():
     network.bias.requires_grad_(False)
 
     def fail() -> None:
-        with frozen(network):
+        with frozen(network.parameters()):
             assert not network.weight.requires_grad
             raise RuntimeError
 
@@ -167,6 +202,20 @@ def test_average_copies_buffers_stays_in_eval_mode_and_is_never_trained():
     assert not any(p.requires_grad for p in ema.parameters())
 
 
+def test_average_counts_a_tied_weight_once_and_finds_a_replaced_buffer():
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
+    network[1].weight = network[0].weight
+    nn.init.zeros_(network[0].weight)
+    ema = EMA(network)
+    nn.init.ones_(network[0].weight)
+    ema.update(network, images=1, half_life=1.0)
+    network[2].running_mean = torch.tensor([7.0])
+    ema.update(network, images=1, half_life=1.0)
+
+    assert ema.network[0].weight.item() == pytest.approx(0.75)
+    assert ema.network[2].running_mean.item() == 7.0
+
+
 def test_half_life_ramps_up_with_the_images_seen():
     assert ramped_half_life(1000, 2000, 0.05) == 100
     assert ramped_half_life(1000, 1e9, 0.05) == 1000
@@ -180,6 +229,21 @@ def test_monitor_averages_each_term_over_the_steps_that_had_it():
 
     assert monitor.flush() == {"d/adversarial": 2.0, "d/r1": 5.0}
     assert monitor.flush() == {}
+
+
+def test_monitor_keeps_means_and_the_first_bad_step_however_long_it_is_not_read():
+    monitor = Monitor()
+    steps = 3 * PACK_AT + 7
+    for step in range(steps):
+        monitor.add("d", {"adversarial": torch.tensor(float(step))}, images_seen=step)
+
+    assert monitor.flush() == {"d/adversarial": (steps - 1) / 2}
+
+    for step in range(steps):
+        value = float("inf") if step >= 5 else 0.0
+        monitor.add("g", {"adversarial": torch.tensor(value)}, images_seen=step)
+    with pytest.raises(NonFiniteError, match=r"^g/adversarial became NaN or infinite after 5 images"):
+        monitor.flush()
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
