@@ -3,7 +3,7 @@
 One process, both sides alternating in short blocks, one thread, the median of the ratios. The bare loop does what a careful
 person writes by hand: freezing, zero_grad, two fused Adams, the average; no logging, no check for finite numbers.
 
-    python benchmarks/overhead.py [--width 32] [--batch 64] [--rounds 15] [--steps 20] [--threads 1]
+    python benchmarks/overhead.py [--width 16] [--batch 32] [--rounds 50] [--steps 20] [--threads 1]
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name, value in (("width", 32), ("batch", 64), ("rounds", 15), ("steps", 20), ("threads", 1)):
+    for name, value in (("width", 16), ("batch", 32), ("rounds", 50), ("steps", 20), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
     chosen = parser.parse_args()
     quiet()
