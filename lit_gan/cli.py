@@ -68,16 +68,25 @@ def train(overrides: tuple[str, ...]) -> int:
 
 
 @cli.command("eval")
-@click.argument("run")
+@click.argument("source")
 @OVERRIDES
-def evaluate(run: str, overrides: tuple[str, ...]) -> int:
-    """Score the best checkpoint of RUN, or a checkpoint file; eval.* and metrics.* say how."""
-    from lit_gan.resume import compose_saved
+@click.option("--against", metavar="DATA|FOLDER", help="The reals, instead of a run's own data.")
+@click.option("--metrics", metavar="fid,kid,...", help="Short for eval.metrics=[fid,kid,...].")
+@click.option("--protocol", metavar="NAME", help="How a field measures; see `lit-gan list protocols`.")
+def evaluate(source: str, overrides: tuple[str, ...], **options: str | None) -> int:
+    """Score SOURCE: a run, a checkpoint, or a folder of images of any model; eval.* and metrics.* say how.
 
-    saved = compose_saved(run, overrides)
-    from lit_gan.evaluation import evaluate_run
+    \b
+    lit-gan eval runs/dcgan-digits-1 --metrics fid,kid
+    lit-gan eval generated/ --against cifar10 --protocol clean
+    lit-gan eval generated/ --against photos/ eval.images=5000 metrics.extractor=pixels
+    """
+    from lit_gan.resume import compose_comparison
 
-    return evaluate_run(saved)
+    chosen = compose_comparison(source, overrides, **options)
+    from lit_gan.evaluation import evaluate_comparison
+
+    return evaluate_comparison(chosen)
 
 
 @cli.command()

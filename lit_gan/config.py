@@ -7,6 +7,7 @@ nearest right name. Nothing in a configuration can name code to run.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +85,7 @@ def configs_folder() -> Path:
 
 
 def names(group: str) -> list[str]:
-    """What can be chosen in `group`: arch, data or experiment."""
+    """What can be chosen in `group`: arch, data, experiment or protocol."""
     return sorted(path.stem for path in (configs_folder() / group).glob("*.yaml"))
 
 
@@ -114,6 +115,11 @@ def parse(arguments: Sequence[str]) -> Layer:
         values.update(_flatten({key: value}) if isinstance(value, dict) else {SHORT.get(key, key): value})
         typed[SHORT.get(key, key)] = text
     return Layer("command line", values, typed)
+
+
+def preset(group: str, name: str) -> list[str]:
+    """The values of `configs/<group>/<name>.yaml` as `key=value` arguments, to stand before those of a user."""
+    return [f"{key}={json.dumps(value)}" for key, value in _select(group, name).values.items()]
 
 
 def compose(arguments: Sequence[str], *, saved: Path | None = None) -> Config:

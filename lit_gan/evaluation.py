@@ -1,75 +1,157 @@
-"""`lit-gan eval`: score the checkpoint of a run, print a table, and add the scores to its results.json."""
+"""`lit-gan eval`: score the checkpoint of a run, or a folder of images, print a table, and write results.json."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+from omegaconf import OmegaConf
+
+from lit_gan import __version__
 from lit_gan.build import data_of, extractor_of, settings
 from lit_gan.callbacks.checkpoint import mark_best
 from lit_gan.callbacks.evaluation import best_evaluation, evaluation_record
 from lit_gan.checkpoints import load
+from lit_gan.config import compose
+from lit_gan.data.base import ImageData
 from lit_gan.errors import UserError
 from lit_gan.hardware import describe_hardware, inference_device
-from lit_gan.metrics import METRICS, Score
+from lit_gan.metrics import METRICS, Extractor, Score
 from lit_gan.metrics.evaluate import evaluate, metric_class
-from lit_gan.resume import Plan
+from lit_gan.metrics.gallery import Gallery
+from lit_gan.pictures import is_points
+from lit_gan.resume import Comparison, Plan
+from lit_gan.run import new_run, write_text
 from lit_gan.sample import load_module
+from lit_gan.sampling import Sampleable
 from lit_gan.settings import Eval
 
 
-def evaluate_run(plan: Plan, source: str | None = None) -> int:
+def evaluate_comparison(chosen: Comparison) -> int:
+    """Score a run, or images, as `chosen` says; returns the exit code."""
+    if chosen.images is not None:
+        return evaluate_images(chosen.plan, chosen.images, chosen.name)
+    return evaluate_run(chosen.plan, against=chosen.against)
+
+
+def evaluate_run(plan: Plan, source: str | None = None, *, against: list[str] | None = None) -> int:
     """Evaluate as `eval.*` and `metrics.*` say; returns the exit code.
 
-    With `source` "training", in place of an evaluation that training did not come to.
+    With `source` "training", in place of an evaluation that training did not come to. With `against`, the arguments of
+    another data source, it takes the place of the run's own data.
     """
     assert plan.run is not None
-    chosen: Eval = settings(plan.config, "eval")
-    if not chosen.metrics:
-        raise UserError(
-            f"eval.metrics is empty: name some of {', '.join(METRICS)}, such as eval.metrics=[fid]"
-        )
-    for name in chosen.metrics:
-        metric_class(name)  # a typo is answered before anything long
+    chosen = _checked(plan)
     device = inference_device(settings(plan.config, "trainer"))
     module, path = load_module(plan)
-    data = data_of(plan.config)
     trained = tuple(load(path)["lit_gan"]["image_shape"])
-    if data.image_shape != trained:
-        raise UserError(f"{path} makes images {trained} (channels, height, width), the data are {data.image_shape}: "
-                        "leave data.image_size and data.channels as the run has them")  # fmt: skip
+    if against is None:
+        data = data_of(plan.config)
+        if data.image_shape != trained:
+            raise UserError(f"{path} makes images {trained} (channels, height, width), the data are {data.image_shape}: "
+                            "leave data.image_size and data.channels as the run has them")  # fmt: skip
+    else:
+        data = _shaped(against, trained)
     extractor = extractor_of(plan.config, data, device)
     started = time.perf_counter()
-    scores = evaluate(
-        module.to(device),
-        data,
-        metrics=chosen.metrics,
-        extractor=extractor,
-        fakes=chosen.images,
-        seed=chosen.seed,
-        batch_size=chosen.batch_size,
-        reals=plan.config.get("metrics.real_images"),
-    )
+    scores = _scores(plan, module.to(device), data, extractor, fakes=chosen.images)
     seconds = time.perf_counter() - started
     record = evaluation_record(scores, module.images_seen, source or f"eval of {path.name}", seconds)
     results = plan.run.record(record, hardware=describe_hardware(device, 1))
     best = best_evaluation(results["evaluations"])
     if source == "training" and best is not None and best[0] == module.images_seen:
         mark_best(plan.run, module.images_seen)
-    print(f"{path} at {module.images_seen / 1000:g} kimg, {seconds:.1f} s")
+    print(f"{path} at {module.images_seen / 1000:g} kimg against {data.source_name}, {seconds:.1f} s")
     print("\n".join(table(scores)))
     print(f"added to {plan.run.results}")
     return 0
 
 
+def evaluate_images(plan: Plan, images: list[str], name: str) -> int:
+    """Score images against the data of `plan`, which they are brought to the shape of; `images` compose their source.
+
+    The scores go into a folder under `run.dir` that `compare` reads like a run.
+    """
+    chosen = _checked(plan)
+    device = inference_device(settings(plan.config, "trainer"))
+    data = data_of(plan.config)
+    shown = _shaped(images, data.image_shape)
+    asked = plan.config.origins["eval.images"] == "command line"  # by itself or by --protocol
+    fakes = Gallery(shown, chosen.images if asked else None, chosen.seed).to(device)
+    extractor = extractor_of(plan.config, data, device)
+    started = time.perf_counter()
+    scores = _scores(plan, fakes, data, extractor, fakes=len(fakes))
+    seconds = time.perf_counter() - started
+    run = new_run(Path(plan.config.get("run.dir")), plan.config.get("run.name"), f"eval-{name}")
+    about = OmegaConf.create({**plan.config.values, "arch": name, "variant": "images"})
+    write_text(
+        run.config, f"# lit-gan {__version__}: images of {shown.source_name}\n{OmegaConf.to_yaml(about)}"
+    )
+    record = evaluation_record(scores, 0, f"eval of {shown.source_name}", seconds)
+    run.record(record, hardware=describe_hardware(device, 1))
+    print(f"{len(fakes):,} images of {shown.source_name} against {data.source_name}, {seconds:.1f} s")
+    if shown.skipped:
+        print(f"{len(shown.skipped)} did not decode and were left out, such as {shown.skipped[0]}")
+    print("\n".join(table(scores)))
+    print(f"written to {run.results}")
+    return 0
+
+
+def _checked(plan: Plan) -> Eval:
+    """The `eval` section; a typo in it is answered before anything long."""
+    chosen: Eval = settings(plan.config, "eval")
+    if not chosen.metrics:
+        raise UserError(
+            f"eval.metrics is empty: name some of {', '.join(METRICS)}, such as eval.metrics=[fid]"
+        )
+    for name in chosen.metrics:
+        metric_class(name)
+    return chosen
+
+
+def _shaped(arguments: list[str], image_shape: tuple[int, ...]) -> ImageData:
+    """The data that `arguments` choose, as images of `image_shape` (C, H, W)."""
+    channels, height, width = image_shape
+    size = (
+        [] if is_points(image_shape) else [f"data.image_size=[{height},{width}]", f"data.channels={channels}"]
+    )
+    data = data_of(compose([*arguments, *size]))
+    if data.image_shape != tuple(image_shape):
+        raise UserError(f"{data.source_name} gives images {data.image_shape} (channels, height, width), "
+                        f"{tuple(image_shape)} are needed: leave data.image_size and data.channels out")  # fmt: skip
+    return data
+
+
+def _scores(
+    plan: Plan, module: Sampleable, data: ImageData, extractor: Extractor, *, fakes: int
+) -> dict[str, Score]:
+    chosen: Eval = settings(plan.config, "eval")
+    return evaluate(
+        module,
+        data,
+        metrics=chosen.metrics,
+        extractor=extractor,
+        fakes=fakes,
+        seed=chosen.seed,
+        batch_size=chosen.batch_size,
+        reals=plan.config.get("metrics.real_images"),
+    )
+
+
 def table(scores: dict[str, Score]) -> list[str]:
     """The scores as lines: value, what real images get, and how it was made."""
-    lines = [f"{'metric':<14}{'value':>12}{'real':>12}  protocol"]
+    lines = [f"{'metric':<16}{'value':>12}{'error':>10}{'real':>12}  protocol"]
     for name, score in scores.items():
         p = score.protocol
-        about = f"{p.extractor} ({p.weights[:8]}), {p.reals:,} reals, {p.fakes:,} fakes, seed {p.seed}, {p.resize}"
+        seed = "" if p.seed is None else f" of seed {p.seed}"
+        about = f"{p.extractor} ({p.weights[:8]}), {p.reals:,} reals, {p.fakes:,} fakes{seed}, {p.resize}"
         parts = score.parts or {"": score.value}
         for part, value in parts.items():
             real = score.floor_parts.get(part) if part else score.floor
-            shown = f"{real:>12.5g}" if real is not None else f"{'-':>12}"
-            lines.append(f"{name + ('/' + part if part else ''):<14}{value:>12.5g}{shown}  {about}")
+            numbers = (value, None if part else score.error, real)
+            shown = "".join(
+                f"{'-':>{width}}" if number is None else f"{number:>{width}.{digits}g}"
+                for number, width, digits in zip(numbers, (12, 10, 12), (5, 2, 5), strict=True)
+            )
+            lines.append(f"{name + ('/' + part if part else ''):<16}{shown}  {about}")
     return lines

@@ -9,11 +9,13 @@ from lit_gan.config import Config, configs_folder, describe, names
 from lit_gan.errors import UserError
 from lit_gan.metrics import EXTRACTORS, METRICS
 
-GROUPS = {"archs": "arch", "data": "data", "experiments": "experiment", "metrics": "", "extractors": ""}
+GROUPS = {
+    "archs": "arch", "data": "data", "experiments": "experiment", "protocols": "protocol", "metrics": "", "extractors": "",
+}  # fmt: skip
 
 
 def listing(what: str | None = None) -> Iterator[str]:
-    """A heading and a line each for the archs, data sources, experiments, metrics and extractors."""
+    """A heading and a line each for the archs, data sources, experiments, protocols, metrics and extractors."""
     chosen = [g for g in GROUPS if what in (None, g, g.rstrip("s"))]
     if not chosen:
         raise UserError(f"nothing to list called '{what}': {', '.join(GROUPS)}")

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lit_gan.config import Config, compose, parse
+from lit_gan.config import Config, compose, names, parse, preset
 from lit_gan.errors import UserError
 from lit_gan.run import RunFolder, newest_run
 
+ARCHIVES = (".zip", ".parquet")  # files of images, not checkpoints
 CHOICES = ("arch", "variant", "data.name", "data.source", "experiment")  # what makes a run this run
 
 
@@ -52,6 +53,63 @@ def compose_saved(name: str, overrides: Sequence[str]) -> Plan:
     return Plan(_compose_over(run, overrides), run, checkpoint)
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What `lit-gan eval` is to score: a run or images, against a run's own data or others."""
+
+    plan: Plan  # how: eval.*, metrics.*; with a run, or, with images, the reference as its data
+    images: list[str] | None = None  # fakes in place of a run: arguments that compose their data source
+    name: str = ""  # of the images
+    against: list[str] | None = None  # another reference than the run's own data: arguments that compose it
+
+
+def compose_comparison(
+    source: str, overrides: Sequence[str], *, against: str | None, metrics: str | None, protocol: str | None
+) -> Comparison:
+    """The plan of `lit-gan eval SOURCE --against ... --metrics ... --protocol ...`, checked as far as names go."""
+    chosen = [
+        *(preset("protocol", protocol) if protocol is not None else []),
+        *([f"eval.metrics=[{metrics}]"] if metrics is not None else []),
+    ]
+    reference = [*data_arguments(against), *_data_keys(overrides)] if against is not None else None
+    if (found := _find(source, Path("runs"))) is not None:
+        run, checkpoint = found
+        rest = (
+            [o for o in overrides if o not in _data_keys(overrides)] if reference is not None else overrides
+        )
+        if reference is not None:
+            compose(reference)  # a typo is answered before anything long
+        return Comparison(Plan(_compose_over(run, [*chosen, *rest]), run, checkpoint), against=reference)
+    images = data_arguments(source)
+    if reference is None:
+        raise UserError(
+            f"{source} is no run: to score its images, say against what, by --against DATA or --against FOLDER"
+        )
+    return Comparison(Plan(compose([*reference, *chosen, *overrides])), images=images, name=Path(source).stem)
+
+
+def data_arguments(name: str) -> list[str]:
+    """`key=value` arguments that choose the data called `name`: of `lit-gan list data`, a YAML, or images on the disk."""
+    path = Path(name).expanduser()
+    if name in names("data") or name.endswith((".yaml", ".yml")):
+        return [f"data={name}"]
+    if path.suffix == ".parquet" and path.is_file():
+        return ["data=hub", f"data.path={name}"]
+    if (path / "config.yaml").is_file():
+        raise UserError(
+            f"{name} is a run, not images: make some by `lit-gan sample {name}`, or give a folder of images"
+        )
+    if path.exists():
+        return ["data=folder", f"data.path={name}"]
+    raise UserError(
+        f"'{name}' is neither data ({', '.join(names('data'))}) nor a folder, zip or parquet file of images"
+    )
+
+
+def _data_keys(overrides: Sequence[str]) -> list[str]:
+    return [o for o in overrides if o.startswith("data.")]
+
+
 def _auto(config: Config) -> tuple[RunFolder, None] | None:
     parent = Path(config.get("run.dir"))
     if (name := config.get("run.name")) is not None:
@@ -62,24 +120,31 @@ def _auto(config: Config) -> tuple[RunFolder, None] | None:
 
 
 def _named(name: str, parent: Path) -> tuple[RunFolder, Path | None]:
+    if (found := _find(name, parent)) is not None:
+        return found
+    for path in (Path(name), parent / name):
+        if path.is_dir():
+            raise UserError(
+                f"{path} is not a run: it has no config.yaml; give a folder such as runs/dcgan-digits-1"
+            )
+    raise UserError(
+        f"no run or checkpoint '{name}': give a folder such as runs/dcgan-digits-1, or a .ckpt in one"
+    )
+
+
+def _find(name: str, parent: Path) -> tuple[RunFolder, Path | None] | None:
+    """The run called `name`, itself or in `parent`, and the checkpoint if it is one; None where it is neither."""
     for path in sorted((Path(name), parent / name), key=lambda p: not (p / "config.yaml").exists()):
-        if path.is_file():
+        if path.is_file() and path.suffix not in ARCHIVES:
             run = RunFolder(path.parent.parent)
             if not run.config.exists():
                 raise UserError(
                     f"{path}: no config.yaml in {run.path}; a checkpoint is read from within its run's folder"
                 )
             return run, path
-        if path.is_dir():
-            run = RunFolder(path)
-            if not run.config.exists():
-                raise UserError(
-                    f"{path} is not a run: it has no config.yaml; give a folder such as runs/dcgan-digits-1"
-                )
-            return run, None
-    raise UserError(
-        f"no run or checkpoint '{name}': give a folder such as runs/dcgan-digits-1, or a .ckpt in one"
-    )
+        if path.is_dir() and (path / "config.yaml").exists():
+            return RunFolder(path), None
+    return None
 
 
 def _compose_over(run: RunFolder, overrides: Sequence[str]) -> Config:

@@ -11,6 +11,8 @@ from typing import Any
 
 from lit_gan.errors import UserError
 
+BY_TRAINING = ("training", "final")  # sources of evaluations that a run makes itself
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -66,7 +68,7 @@ class RunFolder:
         return results
 
     def was_evaluated(self, images_seen: int) -> bool:
-        """Whether training has scored the checkpoint at `images_seen`."""
+        """Whether training has scored the checkpoint at `images_seen`; its last word on the budget's is "training" too."""
         return any(
             e["images_seen"] == images_seen and e["source"] == "training"
             for e in self.read_results()["evaluations"]
@@ -78,7 +80,9 @@ class RunFolder:
             return
         results = self.read_results()
         results["evaluations"] = [
-            e for e in results["evaluations"] if e["images_seen"] <= images_seen or e["source"] != "training"
+            e
+            for e in results["evaluations"]
+            if e["images_seen"] <= images_seen or e["source"] not in BY_TRAINING
         ]
         write_text(self.results, json.dumps(results, indent=1) + "\n")
 
@@ -86,7 +90,7 @@ class RunFolder:
 def _identity(evaluation: dict[str, Any]) -> tuple[object, ...]:
     protocols = {name: score["protocol"] for name, score in evaluation["scores"].items()}
     source = evaluation["source"]
-    return evaluation["images_seen"], source, None if source == "training" else protocols
+    return evaluation["images_seen"], source, None if source in BY_TRAINING else protocols
 
 
 def write_text(path: Path, text: str) -> None:

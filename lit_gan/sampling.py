@@ -80,12 +80,12 @@ def sampling_batch(
     label: int | None = None,
     truncation: float | None = None,
 ) -> Batch:
-    """What `module.generate` reads, on its device: "z" [B, Z], "label" [B] if there are classes, "truncation"
-    [].
+    """What `module.generate` reads, on its device: "z" [B, Z], "index" [B], "label" [B] if there are classes,
+    "truncation" [].
 
     `label` gives all samples one class; otherwise they follow `class_weights`.
     """
-    batch = {"z": latents(seed, indices, module.latent_dim)}
+    batch = {"z": latents(seed, indices, module.latent_dim), "index": torch.tensor(indices)}
     if label is not None:
         if not 0 <= label < num_classes:
             what = f"labels are 0 to {num_classes - 1}" if num_classes else "the generator takes no label"

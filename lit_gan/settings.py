@@ -49,6 +49,9 @@ class Eval:
     batch_size: int = 256
     seed: int = 0
     at_start: bool = True  # the untrained generator too: what the last score is compared with
+    max_share: float = (
+        0.05  # of the training time, for evaluations on the way: with fewer fakes rather than longer
+    )
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ AT_LEAST: dict[str, float] = {  # the smallest value that makes sense; null is l
         ("optim.lr", "optim.d_lr", "optim.beta1", "optim.beta2", "optim.eps", "optim.weight_decay"), 0
     ),
     **dict.fromkeys(("optim.ema_half_life", "optim.ema_ramp", "optim.clip_norm", "optim.lr_end"), 0),
-    **dict.fromkeys(("seed", "data.workers", "checkpoint.every_minutes"), 0),
+    **dict.fromkeys(("seed", "data.workers", "checkpoint.every_minutes", "eval.max_share"), 0),
 }
 BELOW: dict[str, float] = {"optim.beta1": 1, "optim.beta2": 1, "seed": 2**32}
 SECTIONS: dict[str, type] = {

@@ -10,6 +10,7 @@ import platform
 import signal
 import warnings
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -278,6 +279,40 @@ def _opening(
     return "\n".join(lines)
 
 
+def _scores_in_words(evaluations: list[dict[str, Any]]) -> list[str]:
+    """The best score and, where evaluations on the way used fewer fakes, the last one with all of them."""
+    best = best_evaluation(evaluations)
+    if best is None:
+        return []
+    images, metric, value = best
+
+    def score_at(images_seen: int, source: str) -> dict[str, Any] | None:
+        found = (e for e in evaluations if e["images_seen"] == images_seen and e["source"] == source)
+        return next((e["scores"][metric] for e in found if metric in e["scores"]), None)
+
+    def before(score: dict[str, Any]) -> str:
+        first = score_at(0, "training")
+        same = first is not None and first["protocol"] == score["protocol"]
+        return f", {first['value']:.4g} before training" if same and first is not None else ""
+
+    def floor(score: dict[str, Any]) -> str:
+        return f" (real images: {score['floor']:.4g})" if score.get("floor") is not None else ""
+
+    score = score_at(images, "training")
+    assert score is not None
+    by = score["protocol"]["extractor"]
+    lines = [
+        f"Best {metric.upper()} {value:.4g} by {by} at {images / 1000:g} kimg{floor(score)}{before(score)}."
+    ]
+    last = max(e["images_seen"] for e in evaluations)
+    if (whole := score_at(last, "final")) is not None:
+        fakes = whole["protocol"]["fakes"]
+        lines.append(
+            f"With all {fakes:,} fakes, at the end: {whole['value']:.4g}{floor(whole)}{before(whole)}."
+        )
+    return lines
+
+
 def closing(run: RunFolder, images_seen: int, received: int) -> str:
     """The paragraph at the end: the best score and when, where everything lies, and what to do next."""
     lines = []
@@ -285,21 +320,7 @@ def closing(run: RunFolder, images_seen: int, received: int) -> str:
         lines.append(
             f"Stopped by {signal.Signals(received).name} at {images_seen / 1000:g} kimg, after a checkpoint."
         )
-    evaluations = [e for e in run.read_results()["evaluations"] if e["source"] == "training"]
-    if (best := best_evaluation(evaluations)) is not None:
-        images, metric, value = best
-        score = next(e for e in evaluations if e["images_seen"] == images)["scores"][metric]
-        floor = f" (real images: {score['floor']:.4g})" if score.get("floor") is not None else ""
-        first = evaluations[0]["scores"].get(metric, {}).get("value")
-        start = (
-            f", {first:.4g} before training"
-            if first is not None and evaluations[0]["images_seen"] == 0
-            else ""
-        )
-        extractor = score["protocol"]["extractor"]
-        lines.append(
-            f"Best {metric.upper()} {value:.4g} by {extractor} at {images / 1000:g} kimg{floor}{start}."
-        )
+    lines += _scores_in_words(run.read_results()["evaluations"])
     grids = sorted(run.samples.glob("*.png"))
     if grids:
         lines.append(f"Samples:    {grids[-1]}")

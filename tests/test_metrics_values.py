@@ -23,6 +23,12 @@ def features(n: int, d: int = 24, seed: int = 0) -> Tensor:
     return torch.randn(n, d, generator=generator) @ mixing + 0.1 * seed
 
 
+def _mixed(n: int, d: int, seed: int) -> Tensor:
+    """Features of one distribution, a draw for each seed."""
+    mixing = torch.randn(d, d, generator=torch.Generator().manual_seed(99)) / d**0.5
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed)) @ mixing + 0.1
+
+
 def fid(real: Tensor, fake: Tensor, batch: int = 1000, **settings: Tensor) -> float:
     metric = FrechetDistance(real.shape[1], **settings)
     for side, rows in ((True, real), (False, fake)):
@@ -70,6 +76,31 @@ def test_fid_of_a_shifted_set_is_the_squared_shift():
     shift = torch.linspace(-1, 1, 24, dtype=torch.float64)
 
     assert fid(real, real + shift) == pytest.approx(float(shift.square().sum()), rel=1e-9)
+
+
+def test_standard_error_is_the_spread_over_other_fakes_of_the_same_generator():
+    real = features(3000, d=8)
+    values, errors = [], []
+    for seed in range(40):
+        fake = _mixed(400, 8, 1000 + seed)
+        metric = FrechetDistance(8, groups=10, samples=400)
+        metric.update(real, real=True)
+        for part in torch.arange(400).split(64):
+            metric.update(fake[part], real=False, indices=part)
+        values.append(float(metric.compute()))
+        errors.append(float(metric.standard_error()))
+
+    assert values[0] == pytest.approx(fid(real, _mixed(400, 8, 1000)), rel=1e-9)
+    assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.35)
+
+
+def test_groups_of_fakes_need_their_numbers_and_two_samples_each():
+    with pytest.raises(ValueError, match="at least 2 samples each"):
+        FrechetDistance(8, groups=10, samples=19)
+    with pytest.raises(ValueError, match="need their numbers"):
+        FrechetDistance(8, groups=2, samples=4).update(features(4, d=8), real=False)
+    with pytest.raises(ValueError, match="needs groups"):
+        FrechetDistance(8).standard_error()
 
 
 def test_fid_of_fewer_samples_than_features_agrees_with_the_singular_values():

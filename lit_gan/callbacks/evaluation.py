@@ -23,6 +23,8 @@ from lit_gan.module import AdversarialModule
 from lit_gan.run import RunFolder
 from lit_gan.settings import Eval
 
+CHEAP_ERRORS = 512  # dimensions up to which a standard error costs nothing to speak of; beyond, only the last score has it
+FEWEST = 200  # fakes, however little time an evaluation may take
 LOWER_IS_BETTER = ("fid", "kid")  # the first that is measured decides which checkpoint is the best
 
 
@@ -31,6 +33,10 @@ class Evaluation(L.Callback):
 
     What is due is a function of the images seen and of what `results.json` holds, so a run that was killed between a
     checkpoint and its evaluation makes the evaluation when it goes on.
+
+    The evaluations between the first and the last take at most `eval.max_share` of the training time: where all fakes
+    would take longer, they use fewer, always the same number. The last one is then made twice, with all fakes as "final",
+    and with as many as those before, among which the best is chosen.
     """
 
     def __init__(
@@ -55,10 +61,14 @@ class Evaluation(L.Callback):
         self.writer = writer
         self.grid = grid
         self.signals = signals
+        self._between: int | None = None  # fakes of the evaluations on the way, once that is decided
+        self._cost = 0.0  # seconds for each fake, of the newest evaluation
+        self._started = (0, 0.0)  # images seen and seconds of training when this sitting began
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, AdversarialModule)
         seen = pl_module.images_seen
+        self._started = (seen, self.numbers.clock.now())
         wanted = self.settings.at_start if seen == 0 else self._due(pl_module)
         missing = seen not in [e["images_seen"] for e in self._evaluations()]
         if wanted and trainer.strategy.broadcast(missing):
@@ -83,6 +93,39 @@ class Evaluation(L.Callback):
         self.grid.write(trainer, module)
         if self.extractor is None:  # eval.metrics=[]: the grid alone
             return
+        full = self.settings.images
+        last = module.images_seen >= self.budget
+        fakes = (
+            full if module.images_seen == 0 else trainer.strategy.broadcast(self._affordable(module, last))
+        )
+        if last and fakes < full and not self._score(trainer, module, full, "final"):
+            return
+        # after the full one: as long as it is missing, a run that goes on makes both
+        self._score(trainer, module, fakes, "training")
+
+    def _affordable(self, module: AdversarialModule, last: bool) -> int:
+        """The number of fakes of all evaluations between the first and the last, chosen once in the life of a run."""
+        if self._between is None:
+            between = [e for e in self._evaluations() if 0 < e["images_seen"] < self.budget]
+            self._between = next((fakes_of(e) for e in between), None)
+        if self._between is not None or last:
+            return self._between or self.settings.images
+        seconds = self.numbers.clock.now() - self._started[1]
+        speed = (module.images_seen - self._started[0]) / max(seconds, 1e-9)
+        assert self.settings.every_images is not None
+        training = self.settings.every_images / max(speed, 1e-9)
+        self._between = affordable(self.settings.images, self._cost, self.settings.max_share * training)
+        if self._between < self.settings.images:
+            share = self._cost * self.settings.images / training
+            print(
+                f"eval.max_share={self.settings.max_share:g}: evaluations on the way use {self._between:,} fakes, since "
+                f"{self.settings.images:,} would take {share:.0%} of the training time; the last one uses all"
+            )
+        return self._between
+
+    def _score(self, trainer: L.Trainer, module: AdversarialModule, fakes: int, source: str) -> bool:
+        """Evaluate with so many fakes and write the scores down; whether it was not interrupted."""
+        assert self.extractor is not None
         self.numbers.clock.pause()
         started = time.perf_counter()
         try:
@@ -91,38 +134,64 @@ class Evaluation(L.Callback):
                 trainer.datamodule,  # type: ignore[attr-defined]
                 metrics=self.settings.metrics,
                 extractor=self.extractor,
-                fakes=self.settings.images,
+                fakes=fakes,
                 seed=self.settings.seed,
                 batch_size=self.settings.batch_size,
                 reals=self.reals,
                 rank=trainer.global_rank,
                 world=trainer.world_size,
+                errors=self.extractor.dim <= CHEAP_ERRORS or module.images_seen >= self.budget,
                 should_stop=self.signals.check if trainer.world_size == 1 else None,
             )
         except Interrupted:
             trainer.should_stop = True
-            return
+            return False
         except torch.OutOfMemoryError:
             raise UserError(
                 f"an evaluation does not fit into memory with eval.batch_size={self.settings.batch_size}: use a smaller one"
             ) from None
         finally:
             self.numbers.clock.go()
+        self._cost = scores.seconds / fakes
+        prefix = "val" if source == "training" else source
         self.numbers.publish(
-            trainer, {f"val/{k}": v for k, v in log_values(scores).items()}, module.images_seen
+            trainer, {f"{prefix}/{k}": v for k, v in log_values(scores).items()}, module.images_seen
         )
         if trainer.is_global_zero:
-            self._write(trainer, module, scores, time.perf_counter() - started)
+            self._write(trainer, module, scores, time.perf_counter() - started, source)
+        return True
 
     def _write(
-        self, trainer: L.Trainer, module: AdversarialModule, scores: Mapping[str, Score], seconds: float
+        self,
+        trainer: L.Trainer,
+        module: AdversarialModule,
+        scores: Mapping[str, Score],
+        seconds: float,
+        source: str,
     ) -> None:
-        record = evaluation_record(scores, module.images_seen, "training", seconds)
+        record = evaluation_record(scores, module.images_seen, source, seconds)
         record["training_seconds"] = round(self.numbers.clock.now(), 1)
         results = self.run.record(record, hardware=describe_hardware(module.device, trainer.world_size))
         best = best_evaluation(results["evaluations"])
-        if best is not None and best[0] == module.images_seen:
+        if source == "training" and best is not None and best[0] == module.images_seen:
             mark_best(self.run, module.images_seen)
+
+
+def affordable(full: int, cost: float, seconds: float) -> int:
+    """The fakes that `seconds` are enough for at `cost` seconds each: `full`, or 1, 2 or 5 times a power of ten.
+
+    Never fewer than `FEWEST`: a score of a handful of images would say nothing.
+    """
+    wanted = full if cost <= 0 else min(full, int(seconds / cost))
+    if wanted >= full:
+        return full
+    steps = (digit * 10**power for power in range(9, 0, -1) for digit in (5, 2, 1))
+    return min(full, max(FEWEST, next((step for step in steps if step <= wanted), 0)))
+
+
+def fakes_of(evaluation: Mapping[str, Any]) -> int:
+    """How many fakes the scores of an evaluation are of."""
+    return int(next(iter(evaluation["scores"].values()))["protocol"]["fakes"])
 
 
 def evaluation_record(

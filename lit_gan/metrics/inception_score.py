@@ -8,6 +8,7 @@ layer.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,7 +36,7 @@ class InceptionScore(EvaluationMetric):
     plot_lower_bound: float = 1.0
     needs_logits = True
     uses_reals = False
-    parts = ("value", "std")
+    parts = ("value", "std", "error")
 
     n: Tensor
     probability: Tensor
@@ -86,4 +87,7 @@ class InceptionScore(EvaluationMetric):
 
     def values(self) -> dict[str, float]:
         mean, std = self.compute()
-        return {"value": float(mean), "std": float(std)}
+        values = {"value": float(mean), "std": float(std)}
+        if self.errors and self.splits > 1:
+            values["error"] = values["std"] / math.sqrt(self.splits - 1)  # of the mean; std is of ddof 0
+        return values

@@ -23,7 +23,7 @@ class Protocol:
     reference: str  # which of the data the fakes are compared with
     reals: int
     fakes: int
-    seed: int  # of the fakes
+    seed: int | None  # of the fakes; None: images from a folder, all of them
     ema: bool  # whether the averaged generator made the fakes
     truncation: float | None = None
     version: str = VERSION
@@ -42,7 +42,10 @@ class Score:
     protocol: Protocol
     floor: float | None = None
     floor_images: int = 0
-    std: float | None = None
+    std: float | None = None  # over splits, of the Inception score
+    error: float | None = (
+        None  # standard error: how much other fakes of the same generator would change the value
+    )
     parts: dict[str, float] = field(default_factory=dict)  # a metric's further numbers, by name
     floor_parts: dict[str, float] = field(default_factory=dict)
 
@@ -56,6 +59,12 @@ class Score:
         known = {key: record[key] for key in _names(cls) if key in record}
         protocol = {key: record["protocol"][key] for key in _names(Protocol) if key in record["protocol"]}
         return cls(**{**known, "protocol": Protocol(**protocol)})
+
+
+class Scores(dict[str, Score]):
+    """Scores by the names of their metrics, and the seconds that the fakes took (the reals may be cached)."""
+
+    seconds: float = 0.0
 
 
 def log_values(scores: Mapping[str, Score]) -> dict[str, float]:

@@ -1,0 +1,48 @@
+"""Images that lie in a folder, in the place of a generator: other people's models are scored like our own."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lit_gan.errors import UserError
+from lit_gan.metrics.extractors import Source
+from lit_gan.sampling import Batch
+
+
+class Gallery(nn.Module):
+    """A `Sampleable` whose fake i is an image of `data`: all of them in order, or `number` chosen by `seed`.
+
+    `evaluate` gives every batch the numbers of its samples as "index"; pixels pass through it unchanged.
+    """
+
+    real_key = "image"
+    truncates = False
+    latent_dim = 1  # latents are drawn and not used
+
+    def __init__(self, data: Source, number: int | None = None, seed: int = 0) -> None:
+        super().__init__()
+        if number is not None and number > data.size:
+            raise UserError(
+                f"{number:,} fakes are asked for and the folder holds {data.size:,} images: leave eval.images out to take "
+                "all, or make more"
+            )
+        self.data = data
+        self.seeded = number is not None and number < data.size  # whether the score depends on the seed
+        order = np.random.default_rng(seed).permutation(data.size) if self.seeded else np.arange(data.size)
+        self.chosen = order[:number]
+        self.register_buffer("place", torch.zeros(()), persistent=False)
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @property
+    def device(self) -> torch.device:
+        return self.get_buffer("place").device
+
+    def generate(self, batch: Batch) -> Tensor:
+        """Images [B, C, H, W] in [-1, 1] (float points as they are) numbered `batch["index"]` [B]."""
+        images = self.data.real_batch(self.chosen[batch["index"].cpu().numpy()].tolist())[self.real_key]
+        images = images.to(self.device)
+        return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images
