@@ -11,6 +11,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from lit_gan.metrics.features import FeatureMetric
+
 
 def processes(count: int) -> ProcessPoolExecutor:
     """Fresh processes, forked from one that has imported everything."""
@@ -91,3 +93,35 @@ class Replay(Fake):
         chosen = self.allowed[(share * len(self.allowed)).astype(int).clip(max=len(self.allowed) - 1)]
         images = self.data.real_batch(chosen.tolist())["image"].float() / 127.5 - 1
         return self.change(images, batch["z"])
+
+
+def normal(n: int, d: int = 8, seed: int = 0, scale: float = 1) -> Tensor:
+    return scale * torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def filled(kind: type[FeatureMetric], real: Tensor, fake: Tensor, batch: int = 10_000) -> FeatureMetric:
+    """A metric that has taken features of both sides in batches."""
+    metric = kind(real.shape[1])
+    for side, rows in ((True, real), (False, fake)):
+        for part in rows.split(batch):
+            metric.update(part, real=side)
+    return metric
+
+
+def value(kind: type[FeatureMetric], real: Tensor, fake: Tensor, **settings: int) -> tuple[float, ...]:
+    return numbers(filled(kind, real, fake, **settings))
+
+
+def numbers(metric: FeatureMetric) -> tuple[float, ...]:
+    """What `compute` gives, one number or several."""
+    return tuple(torch.atleast_1d(torch.as_tensor(metric.compute())).tolist())
+
+
+def distances(x: Tensor, y: Tensor) -> np.ndarray:
+    a, b = x.double().numpy(), y.double().numpy()
+    return np.sqrt(((a[:, None] - b[None]) ** 2).sum(2))
+
+
+def radii(points: Tensor, k: int) -> np.ndarray:
+    """Distance to the k-th neighbour, all distances at once."""
+    return np.sort(distances(points, points), axis=1)[:, k]  # column 0 is the point itself

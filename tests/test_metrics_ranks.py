@@ -12,13 +12,24 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lit_gan.errors import UserError
-from lit_gan.metrics import FrechetDistance, InceptionScore, KernelDistance, build_extractor
+from lit_gan.metrics import (
+    METRICS,
+    Authenticity,
+    DensityCoverage,
+    FrechetDistance,
+    InceptionScore,
+    KernelDistance,
+    MemorisationFID,
+    PrecisionRecall,
+    build_extractor,
+)
 from lit_gan.metrics.collectives import gather_rows
 from lit_gan.metrics.evaluate import evaluate
+from lit_gan.metrics.features import FeatureMetric
 from metrics_helpers import Fake, digits, processes
 
-METRICS = ("fid", "kid", "is", "modes")
-COUNTS = (53, 2)  # neither is a multiple of 3, and with 2 fakes one of three ranks has none
+# by the number of fakes: neither is a multiple of 3, and with 2 one of three ranks has none
+NAMES = {53: tuple(METRICS), 2: tuple(name for name in METRICS if name not in {"pr", "dc"})}
 SHARES = {1: [(0, 60)], 2: [(0, 53), (53, 60)], 3: [(0, 41), (41, 60), (60, 60)]}  # the third has no sample
 
 
@@ -26,8 +37,8 @@ def scores(rank: int, world: int) -> dict[str, dict]:
     data = digits(8)
     extractor = build_extractor("classifier", data=data)
     found = {}
-    for count in COUNTS:
-        settings = {"metrics": METRICS, "extractor": extractor, "fakes": count, "rank": rank, "world": world}
+    for count, names in NAMES.items():
+        settings = {"metrics": names, "extractor": extractor, "fakes": count, "rank": rank, "world": world}
         for name, score in evaluate(Fake(), data, batch_size=8, **settings).items():
             found[f"{name} of {count}"] = score.to_dict()
     return found
@@ -36,17 +47,22 @@ def scores(rank: int, world: int) -> dict[str, dict]:
 def unequal_updates(rank: int, world: int) -> dict[str, float]:
     generator = torch.Generator().manual_seed(5)
     real, fake = torch.randn(60, 12, generator=generator), 1.3 * torch.randn(60, 12, generator=generator)
-    fid, kid, score = FrechetDistance(12), KernelDistance(12), InceptionScore(12, 60)
+    kinds = (FrechetDistance, KernelDistance, PrecisionRecall, DensityCoverage, Authenticity, MemorisationFID)
+    metrics, score = [kind(12) for kind in kinds], InceptionScore(12, 60)
     first, last = SHARES[world][rank]
     for start in range(first, last, 9):
         rows = torch.arange(start, min(start + 9, last))
-        for metric in (fid, kid):
+        for metric in metrics:
             metric.update(real[rows], real=True)
             metric.update(fake[rows], real=False)
         score.update(fake[rows], rows)
-    values = {"fid": float(fid.compute()), "kid": float(kid.compute()), "is": float(score.compute()[0])}
-    assert float(kid.compute()) == values["kid"]
-    assert len(kid.rows("fake")) == last - first  # the own share again, after compute()
+    values = {"is": float(score.compute()[0])}
+    for metric in metrics:
+        found = torch.atleast_1d(torch.as_tensor(metric.compute())).tolist()
+        values.update({f"{type(metric).__name__} {i}": value for i, value in enumerate(found)})
+        assert torch.atleast_1d(torch.as_tensor(metric.compute())).tolist() == found
+        if isinstance(metric, FeatureMetric):
+            assert len(metric.rows("fake")) == last - first  # the own share again, after compute()
     return values
 
 

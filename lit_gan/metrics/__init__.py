@@ -14,6 +14,10 @@ METRICS = {
     "kid": "lit_gan.metrics.kernel:KernelDistance",
     "is": "lit_gan.metrics.inception_score:InceptionScore",
     "modes": "lit_gan.metrics.coverage:ClassCoverage",
+    "pr": "lit_gan.metrics.manifold:PrecisionRecall",
+    "dc": "lit_gan.metrics.manifold:DensityCoverage",
+    "authenticity": "lit_gan.metrics.memorisation:Authenticity",
+    "mifid": "lit_gan.metrics.memorisation:MemorisationFID",
 }
 
 EXTRACTORS = {
@@ -43,20 +47,26 @@ if TYPE_CHECKING:
     from lit_gan.metrics.inception import Inception
     from lit_gan.metrics.inception_score import InceptionScore
     from lit_gan.metrics.kernel import KernelDistance
+    from lit_gan.metrics.manifold import DensityCoverage, PrecisionRecall
+    from lit_gan.metrics.memorisation import Authenticity, MemorisationFID
     from lit_gan.metrics.pixels import Pixels
     from lit_gan.metrics.protocol import Protocol, Score, log_values
 
 __all__ = [
     "EXTRACTORS",
     "METRICS",
+    "Authenticity",
     "ClassCoverage",
     "Classifier",
+    "DensityCoverage",
     "Extractor",
     "FrechetDistance",
     "Inception",
     "InceptionScore",
     "KernelDistance",
+    "MemorisationFID",
     "Pixels",
+    "PrecisionRecall",
     "Protocol",
     "Score",
     "build_extractor",

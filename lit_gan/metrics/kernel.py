@@ -8,17 +8,10 @@ print it x 1000.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import torch
 from torch import Tensor
 
-from lit_gan.metrics.sums import Arrays, EvaluationMetric
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from lit_gan.metrics.extractors import Extractor
+from lit_gan.metrics.features import FeatureMetric
 
 TILE = 2048  # rows of either side at a time: 33.5 MB of kernel values
 
@@ -46,72 +39,24 @@ def distinct_pairs_sum(x: Tensor, tile: int = TILE) -> Tensor:
     return total
 
 
-class KernelDistance(EvaluationMetric):
+class KernelDistance(FeatureMetric):
     """KID of features [B, D]: `update(features, real=...)`, `compute()` a float64 scalar.
 
     `dim` is D. The kernel depends on the features' scale: those of home-made extractors must be standardised.
-    Features are kept, as float32; at sync they are gathered with exact counts.
     """
 
     higher_is_better: bool = False
     smallest = 2
 
-    real: list[Tensor]
-    fake: list[Tensor]
-
-    def __init__(self, dim: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.dim = dim
-        self.add_state("real", [], dist_reduce_fx="cat")
-        self.add_state("fake", [], dist_reduce_fx="cat")
-        self._known: tuple[Tensor, Tensor] | None = None  # reals [N, D] and their distinct_pairs_sum
-
-    @classmethod
-    def build(cls, extractor: Extractor, samples: int) -> Self:
-        return cls(extractor.dim, sync_on_compute=False)
-
-    def empty_rows(self, name: str) -> Tensor:
-        return torch.zeros(0, self.dim, device=self.device)
-
-    def update(self, features: Tensor, real: bool) -> None:
-        """Adds features [B, D] of reals or fakes; B may be 0."""
-        if features.ndim != 2 or features.shape[1] != self.dim:
-            raise ValueError(f"features must be [B, {self.dim}], got {tuple(features.shape)}")
-        if real and self._known is not None:
-            raise ValueError("the real features are set: reals cannot be added to them")
-        (self.real if real else self.fake).append(features.detach().float().to(self.device))
-
-    def set_real_features(self, features: Tensor, pairs_sum: Tensor | None = None) -> None:
-        """Takes the reals [N, D] as given, with their `distinct_pairs_sum` where it is known."""
-        if self.real:
-            raise ValueError("the real features must be set before the first real update")
-        features = features.detach().float().to(self.device)
-        self._known = (features, distinct_pairs_sum(features) if pairs_sum is None else pairs_sum)
+    def real_terms(self, features: Tensor) -> dict[str, Tensor]:
+        return {"pairs": distinct_pairs_sum(features)}
 
     def compute(self) -> Tensor:
-        real, real_pairs = self._reals()
-        fake = self.rows("fake")
+        self.check_counts(2, 2)
+        (real, terms), fake = self.reals(), self.rows("fake")
         n, m = len(real), len(fake)
-        if min(n, m) < 2:
-            raise ValueError(f"a kernel distance needs 2 real and 2 fake samples, got {n} and {m}")
-        within = real_pairs.to(fake.device) / (n * (n - 1)) + distinct_pairs_sum(fake) / (m * (m - 1))
+        within = terms["pairs"] / (n * (n - 1)) + distinct_pairs_sum(fake) / (m * (m - 1))
         return within - 2 * kernel_sum(real, fake) / (n * m)
-
-    def add(self, features: Tensor, logits: Tensor | None, indices: Tensor, *, real: bool) -> None:
-        self.update(features, real=real)
-
-    def real_state(self) -> Arrays:
-        features, pairs = self._reals()
-        return {"features": features.cpu().numpy(), "pairs": pairs.cpu().numpy()}
-
-    def set_real_state(self, arrays: Arrays) -> None:
-        self.set_real_features(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["pairs"]))
-
-    def _reals(self) -> tuple[Tensor, Tensor]:
-        if self._known is not None:
-            return self._known
-        features = self.rows("real")
-        return features, distinct_pairs_sum(features)
 
 
 def _tiles(rows: Tensor, size: int) -> list[Tensor]:

@@ -119,7 +119,7 @@ class Reference:
     ) -> tuple[dict[str, Arrays], dict[str, Floor]]:
         sides, floors = {}, {}
         for name, metric in metrics.items():
-            arrays = load(*self._side_entry(folder, name)) if metric.uses_reals else {}
+            arrays = load(*self._side_entry(folder, name, metric)) if metric.uses_reals else {}
             if arrays is not None:
                 sides[name] = arrays
             values = load(*self._floor_entry(folder, name, metric))
@@ -169,7 +169,7 @@ class Reference:
             if how.rank == 0:
                 sides[name] = metric.real_state() if metric.uses_reals else {}
                 if metric.uses_reals:
-                    path, description = self._side_entry(folder, name)
+                    path, description = self._side_entry(folder, name, metric)
                     save(path, sides[name], description)
                 floors[name] = half.values() if half is not None else {}
                 path, description = self._floor_entry(folder, name, metrics[name])
@@ -195,8 +195,10 @@ class Reference:
         for metric in metrics.values():
             add_to(metric, features, logits, indices, rows=rows, real=real)
 
-    def _side_entry(self, folder: Path, name: str) -> tuple[Path, dict[str, object]]:
-        description = self.key(name, "")
+    def _side_entry(
+        self, folder: Path, name: str, metric: EvaluationMetric
+    ) -> tuple[Path, dict[str, object]]:
+        description = self.key(name, metric.settings(len(self)))
         return folder / f"{content_key(description)}.npz", description
 
     def _floor_entry(

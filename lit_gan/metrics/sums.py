@@ -99,6 +99,13 @@ class EvaluationMetric(SumMetric):
         """The numbers named by `parts`; called on rank 0, synchronised."""
         return {"value": float(self.compute())}
 
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """The value, or the given ones over time, as torchmetrics plots them; needs matplotlib."""
+        value = self.compute() if val is None else val
+        if isinstance(value, tuple):  # torchmetrics would take it for one number at several times
+            value = dict(zip(self.parts[-len(value) :], value, strict=True))
+        return self._plot(value, ax)
+
 
 def float64_device(device: torch.device) -> torch.device:
     """The device itself where it has float64, else the CPU (Apple's MPS has none)."""

@@ -1,0 +1,116 @@
+"""Memorisation: the share of fakes that are no copies as `authenticity`, FID over a penalty for copies as
+`mifid`.
+
+Both compare fakes with the reals that the generator learnt from: FID is best for a copy of them.
+`authenticity` is AuthPct of Alaa et al. 2022 (arXiv:2102.08921); their alpha-precision and beta-recall are left
+out. `mifid` is the memorisation-informed FID of Bai et al. 2021 (arXiv:2106.03062): FID over the mean distance
+of the *fakes* to their nearest real. torchmetrics 1.9 takes the mean over the *reals* of the distance to the
+nearest fake instead, and so passes a generator of five copies, since most reals are far from those five.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lit_gan.metrics.features import FeatureMetric
+from lit_gan.metrics.frechet import FrechetDistance, Statistics, covariance_root, frechet_distance
+from lit_gan.metrics.neighbours import TILE, nearest, neighbour_radii
+
+THRESHOLD = 0.1  # of the cosine distance, from which on there is no penalty
+LEAST = 1e-9  # smallest m: copies' features differ by float32 rounding, which must not decide the value
+
+
+class Authenticity(FeatureMetric):
+    """`update(features [B, D], real=...)`, `compute()` the share of authentic fakes in [0, 1], float64.
+
+    A fake is authentic if it is farther from its nearest real than that real is from its own nearest. Unseen
+    reals get 0.5 to 0.6, copies 0, and noise 1: what matters is a value far *below* the floor, and a
+    value above it is no merit. Of several nearest reals the loneliest counts; a fake as near as the other
+    real is not authentic.
+    """
+
+    higher_is_better: bool = True
+    plot_lower_bound: float = 0.0
+    plot_upper_bound: float = 1.0
+    smallest = 2
+
+    def real_terms(self, features: Tensor) -> dict[str, Tensor]:
+        return {"radii": neighbour_radii(features, 1)}
+
+    def compute(self) -> Tensor:
+        self.check_counts(2, 1)
+        (real, terms), fake = self.reals(), self.rows("fake")
+        distance, own = nearest(fake, real, terms["radii"])
+        return (distance > own).double().mean()
+
+
+class MemorisationFID(FeatureMetric):
+    """MiFID: `update(features [B, D], real=...)`, `compute()` FID / m, a float64 scalar.
+
+    m is the mean over fakes of the least cosine distance 1 - |cos| to a real, where that is below
+    `threshold`, and 1 otherwise. Features that all point one way, as after a ReLU, can have an m below the
+    threshold for any fakes: read it beside its floor. The very set of reals has FID 0 and so MiFID 0, which
+    `Authenticity` tells.
+    """
+
+    higher_is_better: bool = False
+    plot_lower_bound: float = 0.0
+    smallest = 2
+
+    def __init__(self, dim: int, threshold: float = THRESHOLD, **kwargs: Any) -> None:
+        super().__init__(dim, **kwargs)
+        self.threshold = threshold
+
+    @classmethod
+    def settings(cls, samples: int) -> str:
+        return f"threshold={THRESHOLD}"
+
+    def real_terms(self, features: Tensor) -> dict[str, Tensor]:
+        known = _statistics(features)
+        return {"mean": known.mean, "cov": known.cov, "root": covariance_root(known.cov)}
+
+    def compute(self) -> Tensor:
+        self.check_counts(2, 2)
+        (real, terms), fake = self.reals(), self.rows("fake")
+        known = _statistics(fake)
+        fid = frechet_distance(terms["mean"], terms["cov"], known.mean, known.cov, root1=terms["root"])
+        m = nearest_cosine_distances(fake, real).mean()
+        return fid.to(m) / torch.where(m < self.threshold, m, 1.0).clamp_min(LEAST)
+
+
+def nearest_cosine_distances(queries: Tensor, points: Tensor, tile: int = TILE) -> Tensor:
+    """min over points [N, D] of 1 - |cos| for each query [M, D]: float64 [M], exactly 0 for a copy.
+
+    A vector of zeros has the cosine 0 to everything.
+    """
+    distances = torch.empty(len(queries), dtype=torch.float64, device=queries.device)
+    for start in range(0, len(queries), tile):
+        rows = _unit(queries[start : start + tile])  # [m, D]
+        cosine = rows.new_zeros(len(rows))
+        closest = torch.zeros_like(rows)
+        for first in range(0, len(points), tile):
+            others = _unit(points[first : first + tile])  # [n, D]
+            found, index = (rows @ others.T).abs().max(1)
+            better = found > cosine
+            cosine = torch.where(better, found, cosine)
+            closest = torch.where(better[:, None], others[index], closest)
+        # 1 - |cos| = |u -+ v|^2 / 2 of unit vectors, which keeps the digits that 1 - 0.99... loses
+        apart = torch.minimum((rows - closest).square().sum(1), (rows + closest).square().sum(1)) / 2
+        distances[start : start + tile] = torch.where(cosine > 0, apart, 1.0)
+    return distances
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return F.normalize(rows.double(), dim=1)
+
+
+def _statistics(features: Tensor) -> Statistics:
+    """Mean and covariance as FID has them, in tiles: no float64 copy of all features."""
+    sums = FrechetDistance(features.shape[1], shift=features.mean(0)).to(features.device)
+    for start in range(0, len(features), TILE):
+        sums.update(features[start : start + TILE], real=True)
+    return sums.statistics(real=True)
