@@ -80,11 +80,13 @@ def compose_comparison(
         if reference is not None:
             compose(reference)  # a typo is answered before anything long
         return Comparison(Plan(_compose_over(run, [*chosen, *rest]), run, checkpoint), against=reference)
-    images = data_arguments(source)
     if reference is None:
+        if not Path(source).expanduser().exists():
+            _named(source, Path("runs"))  # raises: without --against it can only be meant as a run
         raise UserError(
-            f"{source} is no run: to score its images, say against what, by --against DATA or --against FOLDER"
+            f"{source} is not a run: to score its images, say against what, by --against DATA or --against FOLDER"
         )
+    images = data_arguments(source)
     return Comparison(Plan(compose([*reference, *chosen, *overrides])), images=images, name=Path(source).stem)
 
 

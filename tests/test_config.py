@@ -243,7 +243,7 @@ def test_every_arch_fits_every_data_source(arch, data):
 
     assert config["variant"] in VARIANTS
     assert config.get("data.source") in DATA
-    assert config.get("data.batch_size") == 64, "the arch's, whatever the data"
+    assert config.origins["data.batch_size"] == f"configs/arch/{arch}.yaml", "the arch's, whatever the data"
     for name in SECTIONS:
         settings(config, name)
 
