@@ -14,6 +14,7 @@ METRICS = {
     "kid": "lit_gan.metrics.kernel:KernelDistance",
     "is": "lit_gan.metrics.inception_score:InceptionScore",
     "modes": "lit_gan.metrics.coverage:ClassCoverage",
+    "cmmd": "lit_gan.metrics.cmmd:CMMD",
 }
 
 EXTRACTORS = {
@@ -37,6 +38,7 @@ _PUBLIC = {
 
 if TYPE_CHECKING:
     from lit_gan.metrics.classifier import Classifier
+    from lit_gan.metrics.cmmd import CMMD
     from lit_gan.metrics.coverage import ClassCoverage
     from lit_gan.metrics.extractors import Extractor, build_extractor
     from lit_gan.metrics.frechet import FrechetDistance
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EXTRACTORS",
     "METRICS",
+    "CMMD",
     "ClassCoverage",
     "Classifier",
     "Extractor",
