@@ -63,7 +63,9 @@ def evaluate_run(plan: Plan, source: str | None = None) -> int:
 
 def table(scores: dict[str, Score]) -> list[str]:
     """The scores as lines: value, what real images get, and how it was made."""
-    lines = [f"{'metric':<14}{'value':>12}{'real':>12}  protocol"]
+    names = (f"{name}/{part}" for name, score in scores.items() for part in score.parts)
+    width = max([14, *map(len, names), *map(len, scores)])
+    lines = [f"{'metric':<{width}}{'value':>12}{'real':>12}  protocol"]
     for name, score in scores.items():
         p = score.protocol
         about = f"{p.extractor} ({p.weights[:8]}), {p.reals:,} reals, {p.fakes:,} fakes, seed {p.seed}, {p.resize}"
@@ -71,5 +73,5 @@ def table(scores: dict[str, Score]) -> list[str]:
         for part, value in parts.items():
             real = score.floor_parts.get(part) if part else score.floor
             shown = f"{real:>12.5g}" if real is not None else f"{'-':>12}"
-            lines.append(f"{name + ('/' + part if part else ''):<14}{value:>12.5g}{shown}  {about}")
+            lines.append(f"{name + ('/' + part if part else ''):<{width}}{value:>12.5g}{shown}  {about}")
     return lines
