@@ -15,6 +15,7 @@ METRICS = {
     "is": "lit_gan.metrics.inception_score:InceptionScore",
     "modes": "lit_gan.metrics.coverage:ClassCoverage",
     "cmmd": "lit_gan.metrics.cmmd:CMMD",
+    "fid-infinity": "lit_gan.metrics.infinity:InfiniteFID",
 }
 
 EXTRACTORS = {
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from lit_gan.metrics.frechet import FrechetDistance
     from lit_gan.metrics.inception import Inception
     from lit_gan.metrics.inception_score import InceptionScore
+    from lit_gan.metrics.infinity import InfiniteFID
     from lit_gan.metrics.kernel import KernelDistance
     from lit_gan.metrics.pixels import Pixels
     from lit_gan.metrics.protocol import Protocol, Score, log_values
@@ -58,6 +60,7 @@ __all__ = [
     "FrechetDistance",
     "Inception",
     "InceptionScore",
+    "InfiniteFID",
     "KernelDistance",
     "Pixels",
     "Protocol",

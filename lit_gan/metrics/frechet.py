@@ -82,9 +82,7 @@ class FrechetDistance(EvaluationMetric):
         start = torch.zeros(dim, dtype=torch.float64) if shift is None else _double(shift)
         self.register_buffer("shift", start, persistent=False)
         for side in ("real", "fake"):
-            self.add_sum(f"{side}_n")
-            self.add_sum(f"{side}_sum", dim)
-            self.add_sum(f"{side}_outer", dim, dim)
+            self.add_side(side)
         self._known: Statistics | None = None
 
     @classmethod
@@ -93,18 +91,16 @@ class FrechetDistance(EvaluationMetric):
 
     def update(self, features: Tensor, real: bool) -> None:
         """Adds features [B, D] of reals or fakes; B may be 0."""
-        if features.ndim != 2 or features.shape[1] != self.dim:
-            raise ValueError(f"features must be [B, {self.dim}], got {tuple(features.shape)}")
+        centred = self.centred(features)  # [B, D]
         if real and self._known is not None:
             raise ValueError("the real statistics are set: reals cannot be added to them")
         side = "real" if real else "fake"
-        centred = features.detach().to(self.shift) - self.shift  # [B, D]
         for name, value in (("n", len(centred)), ("sum", centred.sum(0)), ("outer", centred.T @ centred)):
             setattr(self, f"{side}_{name}", getattr(self, f"{side}_{name}") + value)
 
     def set_real_statistics(self, statistics: Statistics) -> None:
         """Takes the reals as given (the same on every rank) and sums fakes around their mean from now on."""
-        if float(self.fake_n) or float(self.real_n):
+        if self.fake_n.any() or self.real_n.any():
             raise ValueError("the real statistics must be set before the first update")
         self._known = statistics
         self.shift = statistics.mean.to(self.shift)
@@ -114,11 +110,7 @@ class FrechetDistance(EvaluationMetric):
         if real and self._known is not None:
             return self._known
         side = "real" if real else "fake"
-        n, total, outer = (getattr(self, f"{side}_{name}") for name in ("n", "sum", "outer"))
-        if n < 2:
-            raise ValueError(f"a covariance needs 2 {side} samples, got {int(n)}")
-        mean = total / n
-        return Statistics(int(n), mean + self.shift, (outer - n * torch.outer(mean, mean)) / (n - 1))
+        return self.gaussian(side, *(getattr(self, f"{side}_{name}") for name in ("n", "sum", "outer")))
 
     def compute(self) -> Tensor:
         real, fake = self.statistics(real=True), self.statistics(real=False)
@@ -139,6 +131,25 @@ class FrechetDistance(EvaluationMetric):
 
     def share(self) -> None:
         self.shift = broadcast(self.shift)  # all ranks must sum around the same point
+
+    def add_side(self, side: str, *lead: int) -> None:
+        """Adds the sums of one side as states, `lead` of them."""
+        self.add_sum(f"{side}_n", *lead)
+        self.add_sum(f"{side}_sum", *lead, self.dim)
+        self.add_sum(f"{side}_outer", *lead, self.dim, self.dim)
+
+    def centred(self, features: Tensor) -> Tensor:
+        """Features [B, D] around `shift`, in float64."""
+        if features.ndim != 2 or features.shape[1] != self.dim:
+            raise ValueError(f"features must be [B, {self.dim}], got {tuple(features.shape)}")
+        return features.detach().to(self.shift) - self.shift
+
+    def gaussian(self, side: str, n: Tensor, total: Tensor, outer: Tensor) -> Statistics:
+        """Mean and covariance, around zero, of what was summed around `shift`."""
+        if n < 2:
+            raise ValueError(f"a covariance needs 2 {side} samples, got {int(n)}")
+        mean = total / n
+        return Statistics(int(n), mean + self.shift, (outer - n * torch.outer(mean, mean)) / (n - 1))
 
 
 def _double(value: Tensor) -> Tensor:
