@@ -16,6 +16,7 @@ METRICS = {
     "modes": "lit_gan.metrics.coverage:ClassCoverage",
     "cmmd": "lit_gan.metrics.cmmd:CMMD",
     "fid-infinity": "lit_gan.metrics.infinity:InfiniteFID",
+    "class-fid": "lit_gan.metrics.per_class:ClassFID",
 }
 
 EXTRACTORS = {
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from lit_gan.metrics.inception_score import InceptionScore
     from lit_gan.metrics.infinity import InfiniteFID
     from lit_gan.metrics.kernel import KernelDistance
+    from lit_gan.metrics.per_class import ClassFID
     from lit_gan.metrics.pixels import Pixels
     from lit_gan.metrics.protocol import Protocol, Score, log_values
 
@@ -55,6 +57,7 @@ __all__ = [
     "METRICS",
     "CMMD",
     "ClassCoverage",
+    "ClassFID",
     "Classifier",
     "Extractor",
     "FrechetDistance",
