@@ -17,6 +17,7 @@ METRICS = {
     "cmmd": "lit_gan.metrics.cmmd:CMMD",
     "fid-infinity": "lit_gan.metrics.infinity:InfiniteFID",
     "class-fid": "lit_gan.metrics.per_class:ClassFID",
+    "ndb": "lit_gan.metrics.bins:BinDistance",
 }
 
 EXTRACTORS = {
@@ -39,6 +40,7 @@ _PUBLIC = {
 }
 
 if TYPE_CHECKING:
+    from lit_gan.metrics.bins import BinDistance
     from lit_gan.metrics.classifier import Classifier
     from lit_gan.metrics.cmmd import CMMD
     from lit_gan.metrics.coverage import ClassCoverage
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EXTRACTORS",
     "METRICS",
+    "BinDistance",
     "CMMD",
     "ClassCoverage",
     "ClassFID",
