@@ -18,6 +18,7 @@ METRICS = {
     "fid-infinity": "lit_gan.metrics.infinity:InfiniteFID",
     "class-fid": "lit_gan.metrics.per_class:ClassFID",
     "ndb": "lit_gan.metrics.bins:BinDistance",
+    "toy-modes": "lit_gan.metrics.toy_modes:ModeQuality",
 }
 
 EXTRACTORS = {
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from lit_gan.metrics.per_class import ClassFID
     from lit_gan.metrics.pixels import Pixels
     from lit_gan.metrics.protocol import Protocol, Score, log_values
+    from lit_gan.metrics.toy_modes import ModeQuality
 
 __all__ = [
     "EXTRACTORS",
@@ -68,6 +70,7 @@ __all__ = [
     "InceptionScore",
     "InfiniteFID",
     "KernelDistance",
+    "ModeQuality",
     "Pixels",
     "Protocol",
     "Score",
