@@ -140,7 +140,9 @@ def _scores(
 
 def table(scores: dict[str, Score]) -> list[str]:
     """The scores as lines: value, what real images get, and how it was made."""
-    lines = [f"{'metric':<16}{'value':>12}{'error':>10}{'real':>12}  protocol"]
+    names = (f"{name}/{part}" for name, score in scores.items() for part in score.parts)
+    first = max([16, *map(len, names), *map(len, scores)])
+    lines = [f"{'metric':<{first}}{'value':>12}{'error':>10}{'real':>12}  protocol"]
     for name, score in scores.items():
         p = score.protocol
         seed = "" if p.seed is None else f" of seed {p.seed}"
@@ -153,5 +155,5 @@ def table(scores: dict[str, Score]) -> list[str]:
                 f"{'-':>{width}}" if number is None else f"{number:>{width}.{digits}g}"
                 for number, width, digits in zip(numbers, (12, 10, 12), (5, 2, 5), strict=True)
             )
-            lines.append(f"{name + ('/' + part if part else ''):<16}{shown}  {about}")
+            lines.append(f"{name + ('/' + part if part else ''):<{first}}{shown}  {about}")
     return lines

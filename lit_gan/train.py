@@ -70,6 +70,8 @@ def train(plan: Plan) -> int:
             extractor,
             fakes=config.get("eval.images"),
             reals=config.get("metrics.real_images"),
+            data=data,
+            module=module,
         )
 
     checkpoint = newest_whole(plan.run, plan.checkpoint) if plan.run is not None else None

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from lit_gan.metrics.features import FeatureMetric
 
@@ -21,6 +22,18 @@ def processes(count: int) -> ProcessPoolExecutor:
         ["lit_gan.metrics.evaluate", "lit_gan.metrics.classifier", "sklearn.datasets"]
     )
     return ProcessPoolExecutor(count, context)
+
+
+def normal64(n: int, d: int, seed: int = 0) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def both(metric: Metric, real: Tensor, fake: Tensor, batch: int = 1000) -> Tensor | tuple[Tensor, ...]:
+    """What the metric makes of features of reals and fakes in batches."""
+    for side, rows in ((True, real), (False, fake)):
+        for part in rows.split(batch):
+            metric.update(part, real=side)
+    return metric.compute()
 
 
 class Images:

@@ -24,7 +24,8 @@ _MODES = {"ring": 8, "grid": 25}
 class Toy(ImageData):
     """2-D points on a ring or grid of Gaussians, as images of shape (2, 1, 1); the label is the mode.
 
-    `centres` [K, 2] and `std` are those of the scaled data; times `scale` they are the published ones.
+    `centres` [K, 2] and `std` are those of the scaled data, and what the score `toy-modes` reads; times `scale` they
+    are the published ones.
     """
 
     def __init__(

@@ -18,6 +18,11 @@ METRICS = {
     "dc": "lit_gan.metrics.manifold:DensityCoverage",
     "authenticity": "lit_gan.metrics.memorisation:Authenticity",
     "mifid": "lit_gan.metrics.memorisation:MemorisationFID",
+    "cmmd": "lit_gan.metrics.cmmd:CMMD",
+    "fid-infinity": "lit_gan.metrics.infinity:InfiniteFID",
+    "class-fid": "lit_gan.metrics.per_class:ClassFID",
+    "ndb": "lit_gan.metrics.bins:BinDistance",
+    "toy-modes": "lit_gan.metrics.toy_modes:ModeQuality",
 }
 
 EXTRACTORS = {
@@ -40,31 +45,41 @@ _PUBLIC = {
 }
 
 if TYPE_CHECKING:
+    from lit_gan.metrics.bins import BinDistance
     from lit_gan.metrics.classifier import Classifier
+    from lit_gan.metrics.cmmd import CMMD
     from lit_gan.metrics.coverage import ClassCoverage
     from lit_gan.metrics.extractors import Extractor, build_extractor
     from lit_gan.metrics.frechet import FrechetDistance
     from lit_gan.metrics.inception import Inception
     from lit_gan.metrics.inception_score import InceptionScore
+    from lit_gan.metrics.infinity import InfiniteFID
     from lit_gan.metrics.kernel import KernelDistance
     from lit_gan.metrics.manifold import DensityCoverage, PrecisionRecall
     from lit_gan.metrics.memorisation import Authenticity, MemorisationFID
+    from lit_gan.metrics.per_class import ClassFID
     from lit_gan.metrics.pixels import Pixels
     from lit_gan.metrics.protocol import Protocol, Score, log_values
+    from lit_gan.metrics.toy_modes import ModeQuality
 
 __all__ = [
     "EXTRACTORS",
     "METRICS",
     "Authenticity",
+    "BinDistance",
+    "CMMD",
     "ClassCoverage",
+    "ClassFID",
     "Classifier",
     "DensityCoverage",
     "Extractor",
     "FrechetDistance",
     "Inception",
     "InceptionScore",
+    "InfiniteFID",
     "KernelDistance",
     "MemorisationFID",
+    "ModeQuality",
     "Pixels",
     "PrecisionRecall",
     "Protocol",

@@ -17,7 +17,7 @@ from lit_gan.metrics import METRICS
 from lit_gan.metrics.collectives import all_reduce_sum, broadcast_floats
 from lit_gan.metrics.extractors import Extractor, Source
 from lit_gan.metrics.protocol import Protocol, Score, Scores
-from lit_gan.metrics.reference import Floor, Pass, Reference, add_to, broadcast_parts
+from lit_gan.metrics.reference import Features, Floor, Pass, Reference, add_to, broadcast_parts
 from lit_gan.metrics.sums import EvaluationMetric, float64_device
 from lit_gan.sampling import Sampleable, inference, sampling_batch, to_uint8
 
@@ -49,13 +49,14 @@ def evaluate(
     every batch and may raise, then on every rank.
     """
     kinds = {name: metric_class(name) for name in metrics}
-    check_metrics(metrics, extractor, fakes=fakes, reals=reals)
+    check_metrics(metrics, extractor, fakes=fakes, reals=reals, data=data, module=module)
     how = Pass(device or module.device, batch_size, rank, world, should_stop)
     extractor = extractor.to(how.device)
     if world > 1:
         _check_ranks(extractor)
     meters = {
-        name: kind.build(extractor, fakes).to(float64_device(how.device)) for name, kind in kinds.items()
+        name: kind.build_for(data, extractor, fakes).to(float64_device(how.device))
+        for name, kind in kinds.items()
     }
     for meter in meters.values():
         meter.errors = errors
@@ -67,6 +68,12 @@ def evaluate(
     _add_fakes(meters, module, data, extractor, how, fakes=fakes, seed=seed, truncation=truncation)
     values = {name: _result(meter, how) for name, meter in meters.items()}
     seconds = time.perf_counter() - started
+    for name, found in values.items():
+        if "value" not in found:
+            raise UserError(
+                f"eval.metrics: '{name}' has too few samples to give a number with eval.images={fakes} and "
+                f"{len(reference)} reals; use more, or leave '{name}' out"
+            )
 
     def protocol(name: str) -> Protocol:
         return Protocol(
@@ -104,9 +111,18 @@ def metric_class(name: str) -> type[EvaluationMetric]:
 
 
 def check_metrics(
-    metrics: Sequence[str], extractor: Extractor, *, fakes: int, reals: int | None = None
+    metrics: Sequence[str],
+    extractor: Extractor,
+    *,
+    fakes: int,
+    reals: int | None = None,
+    data: Source | None = None,
+    module: Sampleable | None = None,
 ) -> None:
-    """Raises the UserError that `evaluate` would, before training starts."""
+    """Raises the UserError that `evaluate` would, before training starts.
+
+    Without `data` and `module` it is silent about what a metric needs of them.
+    """
     for name in metrics:
         kind = metric_class(name)
         if kind.needs_classes and not extractor.data_classes:
@@ -119,6 +135,11 @@ def check_metrics(
                 f"eval.metrics: '{name}' needs an extractor that classifies, '{extractor.name}' does not; "
                 f"use metrics.extractor=classifier or inception, or leave '{name}' out"
             )
+        if kind.needs_labels:
+            _check_labels(name, data, module)
+        lacking = kind.lacks(data, extractor, fakes) if data is not None else ""
+        if lacking:
+            raise UserError(f"eval.metrics: '{name}' {lacking}, or leave '{name}' out")
     fewest = max((metric_class(name).smallest for name in metrics), default=1)
     if fakes < fewest:
         raise UserError(
@@ -126,6 +147,20 @@ def check_metrics(
         )
     if reals is not None and reals < fewest:
         raise UserError(f"metrics.real_images={reals}: a score needs at least {fewest} real images")
+
+
+def _check_labels(name: str, data: Source | None, module: Sampleable | None) -> None:
+    if data is not None and (data.labels is None or not data.num_classes):
+        raise UserError(
+            f"eval.metrics: '{name}' compares within classes, and the data have no labels; "
+            f"use labelled data, or leave '{name}' out"
+        )
+    # a module that is no AdversarialModule and does not say whether it reads labels is believed
+    if module is not None and not getattr(module, "conditional", True):
+        raise UserError(
+            f"eval.metrics: '{name}' compares within classes, and the generator reads no label; "
+            f"use a variant with model.conditional=true, or leave '{name}' out"
+        )
 
 
 def _check_ranks(extractor: Extractor) -> None:
@@ -173,8 +208,9 @@ def _add_fakes(
             broken += (~images.flatten(1).isfinite().all(1)).sum()
             images = images.nan_to_num()  # goes on to the end, so that all ranks raise together
             features, logits = extractor((to_uint8(images) if _quantised(data) else images).to(how.device))
+            taken = Features(features, logits, batch.get("label"))
             for meter in meters.values():
-                add_to(meter, features, logits, torch.tensor(indices), real=False)
+                add_to(meter, taken, torch.tensor(indices), real=False)
     if how.world > 1:
         broken = all_reduce_sum(broken)
     if count := int(broken):

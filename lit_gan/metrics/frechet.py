@@ -9,7 +9,7 @@ R^T (a similarity), which is symmetric: `eigvalsh` is several times faster than 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -73,7 +73,7 @@ class FrechetDistance(EvaluationMetric):
     higher_is_better: bool = False
     plot_lower_bound: float = 0.0
     smallest = 2
-    parts = ("value", "error")
+    parts: ClassVar[tuple[str, ...]] = ("value", "error")
 
     shift: Tensor
     real_n: Tensor
@@ -92,10 +92,8 @@ class FrechetDistance(EvaluationMetric):
         self.dim, self.groups, self.samples = dim, groups, samples
         start = torch.zeros(dim, dtype=torch.float64) if shift is None else _double(shift)
         self.register_buffer("shift", start, persistent=False)
-        for side, many in (("real", 1), ("fake", groups)):
-            self.add_sum(f"{side}_n", many)
-            self.add_sum(f"{side}_sum", many, dim)
-            self.add_sum(f"{side}_outer", many, dim, dim)
+        self.add_side("real", 1)
+        self.add_side("fake", groups)
         self._known: Statistics | None = None
 
     @classmethod
@@ -105,11 +103,9 @@ class FrechetDistance(EvaluationMetric):
 
     def update(self, features: Tensor, real: bool, indices: Tensor | None = None) -> None:
         """Adds features [B, D] of reals or fakes; B may be 0. Fakes have numbers [B] where there are groups."""
-        if features.ndim != 2 or features.shape[1] != self.dim:
-            raise ValueError(f"features must be [B, {self.dim}], got {tuple(features.shape)}")
+        centred = self.centred(features)  # [B, D]
         if real and self._known is not None:
             raise ValueError("the real statistics are set: reals cannot be added to them")
-        centred = features.detach().to(self.shift) - self.shift  # [B, D]
         if real or self.groups == 1:
             self._add("real" if real else "fake", 0, centred)
             return
@@ -117,7 +113,7 @@ class FrechetDistance(EvaluationMetric):
             raise ValueError("fakes in groups need their numbers: update(features, real=False, indices=...)")
         group = (
             indices.to(self.device) * self.groups // self.samples
-        )  # [B]: consecutive numbers, mostly one group
+        )  # [B]: mostly one, numbers are consecutive
         for number in torch.unique(group).tolist():
             self._add("fake", number, centred[group == number])
 
@@ -129,7 +125,7 @@ class FrechetDistance(EvaluationMetric):
 
     def set_real_statistics(self, statistics: Statistics) -> None:
         """Takes the reals as given (the same on every rank) and sums fakes around their mean from now on."""
-        if float(self.fake_n.sum()) or float(self.real_n.sum()):
+        if self.fake_n.any() or self.real_n.any():
             raise ValueError("the real statistics must be set before the first update")
         self._known = statistics
         self.shift = statistics.mean.to(self.shift)
@@ -139,14 +135,9 @@ class FrechetDistance(EvaluationMetric):
         if real and self._known is not None:
             return self._known
         side = "real" if real else "fake"
-        n, total, outer = (getattr(self, f"{side}_{name}").sum(0) for name in ("n", "sum", "outer"))
-        if n < 2:
-            raise ValueError(f"a covariance needs 2 {side} samples, got {int(n)}")
-        return self._moments(n, total, outer)
-
-    def _moments(self, n: Tensor, total: Tensor, outer: Tensor) -> Statistics:
-        mean = total / n
-        return Statistics(int(n), mean + self.shift, (outer - n * torch.outer(mean, mean)) / (n - 1))
+        return self.gaussian(
+            side, *(getattr(self, f"{side}_{name}").sum(0) for name in ("n", "sum", "outer"))
+        )
 
     def standard_error(self) -> Tensor:
         """How far the distance would be off with other fakes, as a standard deviation: a float64 scalar.
@@ -163,7 +154,7 @@ class FrechetDistance(EvaluationMetric):
         left: list[Tensor] = []
         for group in range(self.groups):
             n, total, outer = (all_ - each[group] for all_, each in zip(whole, sums, strict=True))
-            fake = self._moments(n, total, outer)
+            fake = self.gaussian("fake", n, total, outer)
             left.append(frechet_distance(real.mean, real.cov, fake.mean, fake.cov, root1=root))
         values = torch.stack(left)
         spread = (values - values.mean()).square().sum() * (self.groups - 1) / self.groups
@@ -194,6 +185,25 @@ class FrechetDistance(EvaluationMetric):
 
     def share(self) -> None:
         self.shift = broadcast(self.shift)  # all ranks must sum around the same point
+
+    def add_side(self, side: str, groups: int) -> None:
+        """Adds the sums of one side as states, for each of its groups."""
+        self.add_sum(f"{side}_n", groups)
+        self.add_sum(f"{side}_sum", groups, self.dim)
+        self.add_sum(f"{side}_outer", groups, self.dim, self.dim)
+
+    def centred(self, features: Tensor) -> Tensor:
+        """Features [B, D] around `shift`, in float64."""
+        if features.ndim != 2 or features.shape[1] != self.dim:
+            raise ValueError(f"features must be [B, {self.dim}], got {tuple(features.shape)}")
+        return features.detach().to(self.shift) - self.shift
+
+    def gaussian(self, side: str, n: Tensor, total: Tensor, outer: Tensor) -> Statistics:
+        """Mean and covariance, around zero, of what was summed around `shift`."""
+        if n < 2:
+            raise ValueError(f"a covariance needs 2 {side} samples, got {int(n)}")
+        mean = total / n
+        return Statistics(int(n), mean + self.shift, (outer - n * torch.outer(mean, mean)) / (n - 1))
 
 
 def _double(value: Tensor) -> Tensor:

@@ -19,9 +19,9 @@ TILE = 2048  # rows of either side at a time: 33.5 MB of kernel values
 def kernel_sum(x: Tensor, y: Tensor, tile: int = TILE) -> Tensor:
     """Sum of (x_i . y_j / D + 1)^3 over all pairs of x [N, D] and y [M, D]; a float64 scalar."""
     total = torch.zeros((), dtype=torch.float64, device=x.device)
-    for rows in _tiles(x, tile):
+    for rows in tiles(x, tile):
         left = rows.double() / x.shape[1]
-        for columns in _tiles(y, tile):
+        for columns in tiles(y, tile):
             total += _cubed(left @ columns.double().T).sum()
     return total
 
@@ -29,7 +29,7 @@ def kernel_sum(x: Tensor, y: Tensor, tile: int = TILE) -> Tensor:
 def distinct_pairs_sum(x: Tensor, tile: int = TILE) -> Tensor:
     """Sum of (x_i . x_j / D + 1)^3 over all i != j of x [N, D]; a float64 scalar, by half the tiles."""
     total = torch.zeros((), dtype=torch.float64, device=x.device)
-    parts = _tiles(x, tile)
+    parts = tiles(x, tile)
     for i, rows in enumerate(parts):
         left = rows.double() / x.shape[1]
         values = _cubed(left @ rows.double().T)
@@ -59,7 +59,8 @@ class KernelDistance(FeatureMetric):
         return within - 2 * kernel_sum(real, fake) / (n * m)
 
 
-def _tiles(rows: Tensor, size: int) -> list[Tensor]:
+def tiles(rows: Tensor, size: int = TILE) -> list[Tensor]:
+    """The rows in parts of `size`."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 

@@ -31,6 +31,20 @@ Floor = dict[str, float]
 
 
 @dataclass(frozen=True)
+class Features:
+    """What metrics are given of a batch: features [B, D], logits [B, K] and labels [B] where there are any."""
+
+    features: Tensor
+    logits: Tensor | None
+    labels: Tensor | None
+
+    def of(self, rows: Tensor) -> Features:
+        """Those of `rows` alone."""
+        logits, labels = (None if v is None else v[rows.to(v.device)] for v in (self.logits, self.labels))
+        return Features(self.features[rows.to(self.features.device)], logits, labels)
+
+
+@dataclass(frozen=True)
 class Pass:
     """How features are to be taken: on which device, in which batches, for which rank's share."""
 
@@ -145,21 +159,20 @@ class Reference:
         """One pass over the reals for what is missing; rank 0 stores it and fills `sides` and `floors`."""
         device = float64_device(how.device)
         whole = {
-            name: type(metric).build(self.extractor, len(self)).to(device) for name, metric in metrics.items()
+            name: type(metric).build_for(self.data, self.extractor, len(self)).to(device)
+            for name, metric in metrics.items()
         }
         halves = {
-            name: type(metric).build(self.extractor, max(self.half, 1)).to(device)
+            name: type(metric).build_for(self.data, self.extractor, max(self.half, 1)).to(device)
             for name, metric in metrics.items()
             if self.half >= metric.smallest
         }
         for positions in how.share(len(self)):
-            features, logits = self._features(positions, how)
-            self._add(
-                whole, features, logits, np.asarray(positions), np.ones(len(positions), bool), real=True
-            )
+            taken = self._features(positions, how)
+            self._add(whole, taken, np.asarray(positions), np.ones(len(positions), bool), real=True)
             number, second = self.number[positions], self.in_second[positions]
-            self._add(halves, features, logits, number, (number >= 0) & ~second, real=True)
-            self._add(halves, features, logits, number, (number >= 0) & second, real=False)
+            self._add(halves, taken, number, (number >= 0) & ~second, real=True)
+            self._add(halves, taken, number, (number >= 0) & second, real=False)
         for name, metric in whole.items():
             half = halves.get(name)
             if how.world > 1:
@@ -175,16 +188,15 @@ class Reference:
                 path, description = self._floor_entry(folder, name, metrics[name])
                 save(path, {part: np.array(value) for part, value in floors[name].items()}, description)
 
-    def _features(self, positions: range, how: Pass) -> tuple[Tensor, Tensor | None]:
-        images = self.data.real_batch(self.indices[positions].tolist())[self.real_key].to(how.device)
-        features, logits = self.extractor(images)
-        return features, logits
+    def _features(self, positions: range, how: Pass) -> Features:
+        batch = self.data.real_batch(self.indices[positions].tolist())
+        features, logits = self.extractor(batch[self.real_key].to(how.device))
+        return Features(features, logits, batch.get("label"))
 
     @staticmethod
     def _add(
         metrics: dict[str, EvaluationMetric],
-        features: Tensor,
-        logits: Tensor | None,
+        taken: Features,
         numbers: NDArray[Any],
         chosen: NDArray[np.bool_],
         *,
@@ -193,7 +205,7 @@ class Reference:
         rows = torch.from_numpy(np.flatnonzero(chosen))
         indices = torch.from_numpy(np.ascontiguousarray(numbers))[rows]
         for metric in metrics.values():
-            add_to(metric, features, logits, indices, rows=rows, real=real)
+            add_to(metric, taken, indices, rows=rows, real=real)
 
     def _side_entry(
         self, folder: Path, name: str, metric: EvaluationMetric
@@ -213,20 +225,23 @@ class Reference:
 
 def add_to(
     metric: EvaluationMetric,
-    features: Tensor,
-    logits: Tensor | None,
+    taken: Features,
     indices: Tensor,
     *,
     rows: Tensor | None = None,
     real: bool,
 ) -> None:
-    """Adds features and logits, of `rows` alone if given, on the metric's device."""
-    device = metric.device
+    """Adds what the metric reads of a batch, of `rows` alone if given, on its device."""
     if rows is not None:
-        features, logits = features[rows], None if logits is None else logits[rows]
-    metric.add(
-        features.to(device), None if logits is None else logits.to(device), indices.to(device), real=real
-    )
+        taken = taken.of(rows)
+    device = metric.device
+    features = taken.features.to(device)
+    if metric.needs_labels:
+        assert taken.labels is not None  # evaluate() checked needs_labels
+        metric.add_labelled(features, taken.labels.to(device), real=real)
+    else:
+        logits = None if taken.logits is None else taken.logits.to(device)
+        metric.add(features, logits, indices.to(device), real=real)
 
 
 def broadcast_parts(metric: EvaluationMetric, values: dict[str, float]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from lit_gan.metrics.collectives import all_reduce_sum, distributed, gather_rows
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from lit_gan.metrics.extractors import Extractor
+    from lit_gan.metrics.extractors import Extractor, Source
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -66,6 +66,7 @@ class EvaluationMetric(SumMetric):
 
     needs_logits: ClassVar[bool] = False
     needs_classes: ClassVar[bool] = False  # the logits must be over the data's own classes
+    needs_labels: ClassVar[bool] = False  # `add_labelled` is called in place of `add`
     uses_reals: ClassVar[bool] = True  # False: a value of the fakes alone, nothing of the reals is cached
     smallest: ClassVar[int] = 1  # fewest samples a side that give a number
     parts: ClassVar[tuple[str, ...]] = ("value",)  # names of what `values` gives, the score's value first
@@ -77,12 +78,26 @@ class EvaluationMetric(SumMetric):
         raise NotImplementedError
 
     @classmethod
+    def build_for(cls, data: Source, extractor: Extractor, samples: int) -> Self:
+        """`build`, for a metric that must know the data: their classes, or their modes."""
+        return cls.build(extractor, samples)
+
+    @classmethod
+    def lacks(cls, data: Source, extractor: Extractor, fakes: int) -> str:
+        """Why the metric cannot be had of these, and the remedy, to be read after its name; "" if it can."""
+        return ""
+
+    @classmethod
     def settings(cls, samples: int) -> str:
         """What else decides the value at so many fakes, for the protocol."""
         return ""
 
     def add(self, features: Tensor, logits: Tensor | None, indices: Tensor, *, real: bool) -> None:
         """Takes features [B, D], logits [B, K] and the samples' numbers [B] (below `samples`) of one side."""
+        raise NotImplementedError
+
+    def add_labelled(self, features: Tensor, labels: Tensor, *, real: bool) -> None:
+        """Takes features [B, D] and labels [B] of one side: the data's, or those that the fakes were made for."""
         raise NotImplementedError
 
     def real_state(self) -> Arrays:
@@ -96,7 +111,11 @@ class EvaluationMetric(SumMetric):
         """Sends from rank 0 what all must know of the reals before fakes come; called on every rank."""
 
     def values(self) -> dict[str, float]:
-        """The numbers named by `parts`; called on rank 0, synchronised."""
+        """The numbers named by `parts`; called on rank 0, synchronised.
+
+        Without a "value" there were too few samples: `evaluate` says so on every rank, where an error raised
+        here would leave the others waiting.
+        """
         return {"value": float(self.compute())}
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
