@@ -6,7 +6,7 @@ import time
 
 from lit_gan.build import data_of, extractor_of, settings
 from lit_gan.callbacks.checkpoint import mark_best
-from lit_gan.callbacks.evaluation import best_evaluation, evaluation_record
+from lit_gan.callbacks.evaluation import best_evaluation, evaluation_record, parameter_counts
 from lit_gan.checkpoints import load
 from lit_gan.errors import UserError
 from lit_gan.hardware import describe_hardware, inference_device
@@ -50,8 +50,11 @@ def evaluate_run(plan: Plan, source: str | None = None) -> int:
         reals=plan.config.get("metrics.real_images"),
     )
     seconds = time.perf_counter() - started
-    record = evaluation_record(scores, module.images_seen, source or f"eval of {path.name}", seconds)
-    results = plan.run.record(record, hardware=describe_hardware(device, 1))
+    hardware = describe_hardware(device, 1)
+    record = evaluation_record(
+        scores, module.images_seen, source or f"eval of {path.name}", seconds, hardware
+    )
+    results = plan.run.record(record, parameters=parameter_counts(module))
     best = best_evaluation(results["evaluations"])
     if source == "training" and best is not None and best[0] == module.images_seen:
         mark_best(plan.run, module.images_seen)
