@@ -141,6 +141,15 @@ def test_one_arch_on_two_data_sets_has_one_name(tmp_path):
     ]
 
 
+def test_own_arch_by_path_is_called_by_its_file(tmp_path):
+    made(tmp_path, "a", {1000: 3.0}, config={"arch": "configs/mine.yaml"})
+    made(tmp_path, "b", {1000: 4.0}, config={"arch": "gan/2.5"})
+
+    (table,) = compared(tmp_path).tables
+
+    assert [row.label for row in table.rows] == ["mine", "gan/2.5"]
+
+
 def test_same_seed_again_is_a_row_of_its_own(tmp_path):
     made(tmp_path, "a", {1000: 3.0})
     made(tmp_path, "b", {1000: 2.0})
@@ -332,7 +341,7 @@ def test_seeds_that_end_at_different_kimg_are_named(tmp_path):
     made(tmp_path, "a", {1000: 3.0, 2000: 4.0})
     made(tmp_path, "b", {1000: 4.0}, config={"seed": 1})
 
-    assert compared(tmp_path).tables[0].notes == ("dcgan: its runs end at different kimg, 1 to 2",)
+    assert compared(tmp_path).tables[0].notes == ("the runs of dcgan end at different kimg, 1 to 2",)
 
 
 def test_device_hours_count_the_devices_of_each_sitting(tmp_path):
@@ -523,16 +532,22 @@ def test_line_is_the_mean_of_seeds_between_the_lowest_and_the_highest(three_seed
     assert over_kimg is not None
     assert over_time is not None
     line = over_kimg.lines[1]
-    assert (line.x, line.mean, line.low, line.high, line.seeds) == (
-        (1.0, 2.0),
-        (5.0, 6.0),
-        (3.0, 4.0),
-        (8.0, 9.0),
-        3,
-    )
+    assert (line.x, line.mean, line.low, line.high) == ((1.0, 2.0), (5.0, 6.0), (3.0, 4.0), (8.0, 9.0))
+    assert [y for _, y in line.seeds] == [(3.0, 4.0), (4.0, 5.0), (8.0, 9.0)]
     assert over_time.lines[1].x == (1.0, 2.0)
     assert over_time.x_label == "hours of training"
     assert (over_kimg.floor, over_kimg.log) == (0.5, False)
+
+
+def test_mean_ends_with_the_first_seed_and_the_others_go_on_alone(tmp_path):
+    made(tmp_path, "a", {1000: 3.0, 2000: 4.0})
+    made(tmp_path, "b", {1000: 5.0, 2000: 6.0, 3000: 1.0}, config={"seed": 1})
+
+    found = plot(compared(tmp_path).tables[0], "kimg")
+
+    assert found is not None
+    assert (found.lines[0].x, found.lines[0].mean) == ((1.0, 2.0), (4.0, 5.0))
+    assert found.lines[0].seeds[1] == ((1.0, 2.0, 3.0), (5.0, 6.0, 1.0))
 
 
 def test_axis_is_logarithmic_when_scores_span_more_than_ten_times(tmp_path):

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIZE, DPI = (5.7, 3.7), 220
+PLACE = (0.11, 0.135, 0.86, 0.79)  # of the axes: left, bottom, width, height
 LABEL_GAP = 0.068  # of the axes' height, between two labels
 LONGEST_LABEL, MOST_LABELS = 24, 13  # beyond these a legend below takes the place of labels at the lines
+LONGEST_LINE = 74  # of a legend
 MOST_MARKERS = 8  # of a line
 MARKERS = "osD^v<>p"
 DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1.2)))  # after each round of the palette
@@ -58,7 +60,7 @@ def draw(what: Plot, theme: Theme = LIGHT) -> bytes:
         warnings.simplefilter("ignore")  # a name may hold letters that the font has not
         figure = Figure(figsize=SIZE, dpi=DPI, facecolor=theme.paper)
         FigureCanvasAgg(figure)
-        axes = figure.add_axes((0.11, 0.135, 0.86, 0.79), facecolor=theme.paper)
+        axes = figure.add_axes(PLACE, facecolor=theme.paper)
         _draw_lines(axes, what, theme)
         _draw_scale(axes, what, theme)
         shortest = len(what.lines) <= MOST_LABELS and all(len(x.label) <= LONGEST_LABEL for x in what.lines)
@@ -76,10 +78,10 @@ def _style(index: int, theme: Theme) -> tuple[str, Any, str]:
 def _draw_lines(axes: Axes, what: Plot, theme: Theme) -> None:
     for index, line in reversed(list(enumerate(what.lines))):  # the best on top
         colour, dashes, marker = _style(index, theme)
-        if line.seeds > 1:
+        if len(line.seeds) > 1:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, linewidth=0)
-            for edge in (line.low, line.high):
-                axes.plot(line.x, edge, color=colour, alpha=0.35, linewidth=0.6)
+            for x, y in line.seeds:
+                axes.plot(x, y, color=colour, alpha=0.45, linewidth=0.6)
         axes.plot(
             line.x, line.mean, color=colour, linestyle=dashes, linewidth=1.7, marker=marker, markersize=4.6,
             markevery=max(1, len(line.x) // MOST_MARKERS), markeredgecolor=theme.paper, markeredgewidth=0.6,
@@ -91,15 +93,13 @@ def _draw_scale(axes: Axes, what: Plot, theme: Theme) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=theme.grid, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_xlim(0, max(line.x[-1] for line in what.lines) * 1.02 or 1)
+    axes.set_xlim(0, max(x[-1] for line in what.lines for x, _ in line.seeds) * 1.02 or 1)
     floor = what.floor if what.floor is not None and (what.floor > 0 or not what.log) else None
-    ends = [value for line in what.lines for value in (*line.low, *line.high)]
+    ends = [value for line in what.lines for _, y in line.seeds for value in y]
     low, high = min([*ends, floor] if floor is not None else ends), max(ends)
     if what.log:
-        low, high = (
-            low / (1.6 if floor is not None else 1.2),
-            high * 1.2,
-        )  # room for the words below the floor
+        low /= 1.2 if floor is None else 1.6  # room for the words below the floor
+        high *= 1.2
         axes.set_yscale("log")
         axes.set_yticks(marks := ticks(low, high), [f"{mark:g}" for mark in marks])
         axes.minorticks_off()
@@ -114,7 +114,7 @@ def _draw_scale(axes: Axes, what: Plot, theme: Theme) -> None:
     if floor is not None:
         axes.axhline(floor, color=theme.faint, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         about = f"real images: {number(floor, decimals([floor], 2))}"
-        about += f" at {what.floor_images:,}" if what.floor_images else ""
+        about += f" (n = {what.floor_images:,})" if what.floor_images else ""
         below = what.log or floor > high / 8
         axes.annotate(
             about, (0, floor), (4, -3.5 if below else 3), xycoords=("axes fraction", "data"),
@@ -150,15 +150,16 @@ def _draw_legend(figure: Figure, axes: Axes, what: Plot, theme: Theme) -> None:
     width, height = SIZE
     figure.set_size_inches(width, height + extra)
     total = height + extra
-    axes.set_position((0.11, (0.135 * height + extra) / total, 0.86, 0.79 * height / total))
+    left, bottom, across, up = PLACE
+    axes.set_position((left, (bottom * height + extra) / total, across, up * height / total))
     for index, line in enumerate(what.lines):
         colour, dashes, marker = _style(index, theme)
         y = (extra - 0.12 - index * row) / total
         figure.add_artist(
             Line2D(
-                [0.105, 0.15], [y, y], color=colour, linestyle=dashes, linewidth=1.7, marker=marker, markersize=4.2,
+                [left, left + 0.045], [y, y], color=colour, linestyle=dashes, linewidth=1.7, marker=marker, markersize=4.2,
                 markevery=[0], transform=figure.transFigure,
             )
         )  # fmt: skip
-        label = line.label if len(line.label) <= 92 else f"{line.label[:90]}.."
-        figure.text(0.165, y, label, va="center", fontsize=8, color=theme.ink)
+        label = line.label if len(line.label) <= LONGEST_LINE else f"{line.label[: LONGEST_LINE - 2]}.."
+        figure.text(left + 0.06, y, label, va="center", fontsize=8, color=theme.ink)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lit_gan.compare.records import Scored
@@ -19,14 +19,14 @@ UNITS = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "second
 
 @dataclass(frozen=True)
 class Line:
-    """The mean over seeds, and the lowest and the highest of them, at each x."""
+    """The mean over seeds, and the lowest and the highest of them, at each x that they share; and each seed by itself."""
 
     label: str
     x: tuple[float, ...]
     mean: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
-    seeds: int
+    seeds: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]  # x and y of each
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ def plot(table: Table, axis: Axis) -> Plot | None:
     lines = [line for row in table.rows if (line := _line(row, axis, first)) is not None]
     if not lines:
         return None
-    longest = max(line.x[-1] for line in lines)
+    longest = max(xs[-1] for line in lines for xs, _ in line.seeds)
     _, unit, name = next((u for u in UNITS if longest >= u[0]), UNITS[-1])
     if axis == "time":
         lines = [_scaled(line, unit) for line in lines]
-    ends = [value for line in lines for value in (*line.low, *line.high)]
+    ends = [value for line in lines for _, ys in line.seeds for value in ys]
     floor = table.floor
     return Plot(
         lines=tuple(lines),
@@ -72,7 +72,7 @@ def plot(table: Table, axis: Axis) -> Plot | None:
 
 
 def _line(row: Row, axis: Axis, first: int) -> Line | None:
-    """Over what all seeds have been measured at, or over the longest one's where they share nothing."""
+    """The mean ends where the first seed ends; where seeds share nothing, it is the longest one's."""
     by_images = [{s.images: s for s in curve.scores if s.images >= first} for curve in row.curves]
     if axis == "time":
         by_images = [{k: s for k, s in scores.items() if s.seconds is not None} for scores in by_images]
@@ -81,9 +81,9 @@ def _line(row: Row, axis: Axis, first: int) -> Line | None:
         return None
     shared = sorted(set.intersection(*(set(scores) for scores in by_images)))
     if not shared:
-        by_images = [max(by_images, key=len)]
-        shared = sorted(by_images[0])
-    points = [[scores[images] for scores in by_images] for images in shared]
+        longest = max(by_images, key=len)
+        shared = sorted(longest)
+    points = [[scores[images] for scores in by_images if images in scores] for images in shared]
     values = [[score.value for score in at] for at in points]
     return Line(
         label=row.label,
@@ -91,7 +91,13 @@ def _line(row: Row, axis: Axis, first: int) -> Line | None:
         mean=tuple(map(statistics.fmean, values)),
         low=tuple(map(min, values)),
         high=tuple(map(max, values)),
-        seeds=len(by_images),
+        seeds=tuple(
+            (
+                tuple(_x(scores[k], axis) for k in sorted(scores)),
+                tuple(scores[k].value for k in sorted(scores)),
+            )
+            for scores in by_images
+        ),
     )
 
 
@@ -100,7 +106,11 @@ def _x(score: Scored, axis: Axis) -> float:
 
 
 def _scaled(line: Line, unit: float) -> Line:
-    return Line(line.label, tuple(x / unit for x in line.x), line.mean, line.low, line.high, line.seeds)
+    return replace(
+        line,
+        x=tuple(x / unit for x in line.x),
+        seeds=tuple((tuple(x / unit for x in xs), ys) for xs, ys in line.seeds),
+    )
 
 
 def spread(wanted: Sequence[float], gap: float, low: float = 0.0, high: float = 1.0) -> list[float]:

@@ -65,8 +65,8 @@ def _section(comparison: Comparison, table: Table) -> Iterator[str]:
     said = "; ".join(in_words(table.protocol, table.data, table.floor))
     yield f'<p class="how">{escape(said)}.</p>'
     yield from _table(comparison, table)
-    yield from _charts(table)
     yield from _notes(table.notes)
+    yield from _charts(table)
     yield from _grids(bands(table))
     yield from _runs(table)
     yield "</section>"
@@ -107,7 +107,7 @@ def _charts(table: Table) -> Iterator[str]:
     for axis, what in drawn:
         light, dark = (_inline(draw(what, theme)) for theme in (LIGHT, DARK))
         about = f"{table.title} against {'images seen' if axis == 'kimg' else 'time'}"
-        band = "; band: lowest to highest seed" if any(line.seeds > 1 for line in what.lines) else ""
+        band = "; thin: each seed" if any(len(line.seeds) > 1 for line in what.lines) else ""
         clock = ", on the hardware of each run, evaluations left out" if axis == "time" else ""
         yield (
             f'<figure><picture><source srcset="{dark}" media="(prefers-color-scheme: dark)">'

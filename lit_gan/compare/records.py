@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
 from lit_gan.errors import UserError
 from lit_gan.run import RunFolder
 
+# Safe, and ten times faster than OmegaConf: references such as ${run.images} are compared as they stand.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # What may differ between the seeds of one row: it moves no weight of the networks, or the protocol says it better.
 BESIDE_THE_TRAINING = (
     "seed", "resume", "run.name", "run.dir", "logger.", "checkpoint.", "samples.", "metrics.", "eval.metrics",
@@ -97,7 +99,7 @@ def _record(run: RunFolder) -> Record:
         parameters = results.get("parameters") or {}
         return Record(
             folder=run,
-            name=Path(str(flat.get("experiment") or flat.get("arch") or run.path.name)).stem,
+            name=_stem(flat.get("experiment") or flat.get("arch") or run.path.name),
             data=_data(flat),
             seed=str(flat.get("seed", "-")),
             settings={k: v for k, v in flat.items() if not k.startswith(BESIDE_THE_TRAINING)},
@@ -116,9 +118,15 @@ def _record(run: RunFolder) -> Record:
         ) from None
 
 
+def _stem(name: Any) -> str:
+    """The name of a YAML where it was given by its path."""
+    text = str(name)
+    return Path(text).stem if text.endswith((".yaml", ".yml")) else text
+
+
 def _data(flat: Mapping[str, Any]) -> str:
     """The data's name; of images in any folder or hub, where they come from."""
-    name = Path(str(flat.get("data.name") or "data")).stem
+    name = _stem(flat.get("data.name") or "data")
     if name == flat.get("data.source") and flat.get("data.path"):
         return "/".join(Path(str(flat["data.path"])).parts[-2:])
     return name
@@ -126,8 +134,8 @@ def _data(flat: Mapping[str, Any]) -> str:
 
 def _config(run: RunFolder) -> dict[Any, Any]:
     try:
-        config = OmegaConf.to_container(OmegaConf.load(run.config), resolve=False)
-    except Exception as error:
+        config = yaml.load(run.config.read_text(encoding="utf-8"), Loader=LOADER)
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{run.config}: not a YAML file: {str(error).splitlines()[0]}") from None
     if not isinstance(config, dict):
         raise UserError(f"{run.config}: must hold keys and values")

@@ -247,7 +247,7 @@ def _table(
     for row in rows:
         ends = sorted({record.scores[-1].images / 1000 for record in row.records})
         if len(ends) > 1:
-            notes.append(f"{row.label}: its runs end at different kimg, {ends[0]:g} to {ends[-1]:g}")
+            notes.append(f"the runs of {row.label} end at different kimg, {ends[0]:g} to {ends[-1]:g}")
     return Table(
         title=title,
         slug="-".join("".join(c if c.isalnum() and c.isascii() else " " for c in slug.lower()).split()),
