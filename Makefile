@@ -37,8 +37,8 @@ eval: $(READY)  ## score the best checkpoint of RUN
 sample: $(READY)  ## draw images from RUN; ARGS="-n 64 --seed 0"
 	@$(BIN)/lit-gan sample $(RUN) $(ARGS)
 
-compare: $(READY)  ## a table of the runs in RUN, or of all in runs/
-	@$(BIN)/lit-gan compare $(RUN)
+compare: $(READY)  ## the runs in RUN, or all in runs/, side by side; ARGS="--out compare.html"
+	@$(BIN)/lit-gan compare $(RUN) $(ARGS)
 
 test: $(READY)  ## the tests (under 8 minutes on two cores)
 	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q

@@ -144,12 +144,28 @@ def config(overrides: tuple[str, ...]) -> int:
 
 @cli.command()
 @click.argument("runs", nargs=-1)
-def compare(runs: tuple[str, ...]) -> int:
-    """A table of the scores of RUNS (folders of runs, or runs), each protocol in a table of its own."""
-    from lit_gan.compare import tables
+@click.option(
+    "--format", type=click.Choice(["md", "csv", "html"]), help="Default: Markdown, or the ending of --out."
+)
+@click.option("--out", metavar="FILE|DIR", help="A file, or a folder for every format and the charts.")
+@click.option("--charts", metavar="DIR", help="Write the charts there as PNGs.")
+@click.option("--metric", multiple=True, metavar="NAME", help="What ranks; fid,kid makes tables for both.")
+@click.option("--each", is_flag=True, help="A row for every run, without merging seeds.")
+def compare(runs: tuple[str, ...], **options: Any) -> int:
+    """The scores of RUNS side by side: runs, or folders of runs; runs/ by default.
 
-    for line in tables(runs or ("runs",)):
-        click.echo(line)
+    Runs that are equal but for the seed share a row: mean and standard deviation. Scores of unequal protocol never
+    share a column, and a line says in what they differ.
+
+    \b
+    lit-gan compare runs/                               tables, best first
+    lit-gan compare runs/ --out compare.html            one page: tables, charts, sample grids
+    lit-gan compare runs/gan-* --metric kid --format csv
+    """
+    from lit_gan.compare.report import report
+
+    for text, is_report in report(runs or ("runs",), metrics=options.pop("metric"), **options):
+        click.echo(text, err=not is_report)
     return 0
 
 

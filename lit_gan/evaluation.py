@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from lit_gan import __version__
 from lit_gan.build import data_of, extractor_of, settings
 from lit_gan.callbacks.checkpoint import mark_best
-from lit_gan.callbacks.evaluation import best_evaluation, evaluation_record
+from lit_gan.callbacks.evaluation import best_evaluation, evaluation_record, parameter_counts
 from lit_gan.checkpoints import load
 from lit_gan.config import compose
 from lit_gan.data.base import ImageData
@@ -56,8 +56,11 @@ def evaluate_run(plan: Plan, source: str | None = None, *, against: list[str] | 
     started = time.perf_counter()
     scores = _scores(plan, module.to(device), data, extractor, fakes=chosen.images)
     seconds = time.perf_counter() - started
-    record = evaluation_record(scores, module.images_seen, source or f"eval of {path.name}", seconds)
-    results = plan.run.record(record, hardware=describe_hardware(device, 1))
+    hardware = describe_hardware(device, 1)
+    record = evaluation_record(
+        scores, module.images_seen, source or f"eval of {path.name}", seconds, hardware
+    )
+    results = plan.run.record(record, parameters=parameter_counts(module))
     best = best_evaluation(results["evaluations"])
     if source == "training" and best is not None and best[0] == module.images_seen:
         mark_best(plan.run, module.images_seen)
@@ -87,8 +90,10 @@ def evaluate_images(plan: Plan, images: list[str], name: str) -> int:
     write_text(
         run.config, f"# lit-gan {__version__}: images of {shown.source_name}\n{OmegaConf.to_yaml(about)}"
     )
-    record = evaluation_record(scores, 0, f"eval of {shown.source_name}", seconds)
-    run.record(record, hardware=describe_hardware(device, 1))
+    record = evaluation_record(
+        scores, 0, f"eval of {shown.source_name}", seconds, describe_hardware(device, 1)
+    )
+    run.record(record)
     print(f"{len(fakes):,} images of {shown.source_name} against {data.source_name}, {seconds:.1f} s")
     if shown.skipped:
         print(f"{len(shown.skipped)} did not decode and were left out, such as {shown.skipped[0]}")

@@ -109,4 +109,10 @@ def describe_hardware(device: torch.device, world: int) -> dict[str, Any]:
         if device.type == "cuda"
         else _cpu_info().get("model name", platform.machine())
     )
-    return {"device": name, "devices": world, "cpus": os.cpu_count(), "torch": torch.__version__}
+    return {
+        "device": name,
+        "accelerator": device.type,
+        "devices": world,
+        "cpus": os.cpu_count(),
+        "torch": torch.__version__,
+    }

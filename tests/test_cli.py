@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -16,7 +15,6 @@ import torch
 from PIL import Image
 
 from lit_gan.cli import main
-from lit_gan.compare import tables
 from lit_gan.run import RunFolder
 from tiny import arguments, state, tiny_run
 
@@ -125,6 +123,7 @@ def test_nothing_heavy_is_imported_before_the_work_begins():
         ("sample x -n 0", ("0 is not in the range",)),
         ("sample x --label three", ("'three' is not a valid integer",)),
         ("compare nowhere", ("nowhere does not exist",)),
+        ("compare --format pdf", ("'pdf' is not one of",)),
     ],
 )
 def test_mistake_is_one_line_and_exit_code_2(command, words, refuses):
@@ -397,63 +396,6 @@ def test_own_arch_by_path_trains_into_a_folder_named_after_it(tmp_path):
     assert (tmp_path / "runs" / "mine-digits-1" / "checkpoints" / "last.ckpt").exists()
     assert main(["train", f"resume={tmp_path / 'runs' / 'mine-digits-1'}", "run.images=16"]) == 0
     assert state(tmp_path / "runs" / "mine-digits-1")["lit_gan"]["images_seen"] == 16
-
-
-def scored(folder: Path, name: str, values: dict[int, float], **protocol: object) -> Path:
-    run = RunFolder(folder / name)
-    run.path.mkdir(parents=True)
-    run.config.write_text("arch: gan\nseed: 3\ndata: {name: digits}\n")
-    how = {"metric": "fid", "settings": "", "extractor": "pixels", "weights": "none", "resize": "none",
-           "quantisation": "uint8", "data": "d" * 64, "reference": "all", "reals": 1797, "fakes": 100, "seed": 0,
-           "ema": True, "truncation": None, "version": "1", **protocol}  # fmt: skip
-    evaluations = [
-        {"images_seen": seen, "source": "training", "training_seconds": seen * 3.6,
-         "scores": {str(how["metric"]): {"value": value, "floor": 0.5, "protocol": how}}}
-        for seen, value in values.items()
-    ]  # fmt: skip
-    run.results.write_text(json.dumps({"evaluations": evaluations}))
-    return run.path
-
-
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("|").split("|")]
-
-
-def test_compare_puts_the_best_run_first_and_says_how_the_scores_were_made(tmp_path):
-    scored(tmp_path, "a", {0: 9.0, 1000: 3.0, 2000: 4.0})
-    scored(tmp_path, "b", {0: 9.0, 2000: 2.0})
-
-    lines = list(tables([str(tmp_path)]))
-
-    assert "FID by pixels (none)" in lines[0]
-    for part in ("data digits (dddddddd)", "1,797 reals", "100 fakes of seed 0", "resize none"):
-        assert part in lines[0]
-    assert cells(lines[2]) == ["run", "arch", "seed", "kimg", "best", "last", "floor", "hours"]
-    assert cells(lines[4]) == ["b", "gan", "3", "2", "2", "2", "0.5", "2"]
-    assert cells(lines[5]) == ["a", "gan", "3", "1", "3", "4", "0.5", "2"]
-
-
-def test_compare_never_puts_unequal_protocols_into_one_table(tmp_path):
-    scored(tmp_path, "a", {1000: 3.0})
-    for name, difference in {"b": {"fakes": 200}, "c": {"seed": 1}, "d": {"weights": "abc"}, "e": {"data": "e"},
-                             "f": {"truncation": 0.5}, "g": {"ema": False}}.items():  # fmt: skip
-        scored(tmp_path, name, {1000: 3.0}, **difference)
-
-    lines = list(tables([str(tmp_path)]))
-
-    headings = [line for line in lines if line.startswith("#")]
-    assert len(headings) == len(set(headings)) == 7
-    assert len([line for line in lines if line.startswith("|")]) == 7 * 3
-
-
-def test_compare_knows_that_more_is_better_for_the_inception_score(tmp_path):
-    scored(tmp_path, "low", {1000: 2.0, 2000: 1.0}, metric="is")
-    scored(tmp_path, "high", {1000: 3.0}, metric="is")
-
-    rows = [cells(line) for line in tables([str(tmp_path)]) if line.startswith("| ")]
-
-    assert [row[0] for row in rows[2:]] == ["high", "low"]
-    assert rows[3][3:6] == ["1", "2", "1"]
 
 
 def test_compare_names_runs_without_scores_and_takes_runs_or_folders(runs, capsys):

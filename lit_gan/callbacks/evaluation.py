@@ -169,9 +169,18 @@ class Evaluation(L.Callback):
         seconds: float,
         source: str,
     ) -> None:
-        record = evaluation_record(scores, module.images_seen, source, seconds)
-        record["training_seconds"] = round(self.numbers.clock.now(), 1)
-        results = self.run.record(record, hardware=describe_hardware(module.device, trainer.world_size))
+        record = evaluation_record(
+            scores,
+            module.images_seen,
+            source,
+            seconds,
+            describe_hardware(module.device, trainer.world_size),
+        )
+        trained = self.numbers.clock.now()
+        record["training_seconds"] = round(trained, 1)
+        if module.images_seen and trained:
+            record["images_per_second"] = round(module.images_seen / trained, 2)
+        results = self.run.record(record, parameters=parameter_counts(module))
         best = best_evaluation(results["evaluations"])
         if source == "training" and best is not None and best[0] == module.images_seen:
             mark_best(self.run, module.images_seen)
@@ -195,7 +204,7 @@ def fakes_of(evaluation: Mapping[str, Any]) -> int:
 
 
 def evaluation_record(
-    scores: Mapping[str, Score], images_seen: int, source: str, seconds: float
+    scores: Mapping[str, Score], images_seen: int, source: str, seconds: float, hardware: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One entry of `results.json`; `source` says whether training made it or `lit-gan eval`, and of which file."""
     return {
@@ -204,7 +213,14 @@ def evaluation_record(
         "scores": {name: score.to_dict() for name, score in scores.items()},
         "seconds": round(seconds, 2),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "hardware": dict(hardware),
     }
+
+
+def parameter_counts(module: AdversarialModule) -> dict[str, int]:
+    """What `results.json` says of the size of the players; the average of the generator is no further one."""
+    players = {"generator": module.generator, "discriminator": module.discriminator}
+    return {name: sum(p.numel() for p in player.parameters()) for name, player in players.items()}
 
 
 def best_evaluation(evaluations: list[dict[str, Any]]) -> tuple[int, str, float] | None:
