@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
+from lit_gan.best import best_evaluation
 from lit_gan.build import data_of, extractor_of, settings
 from lit_gan.callbacks.checkpoint import mark_best
-from lit_gan.callbacks.evaluation import best_evaluation, evaluation_record
+from lit_gan.callbacks.evaluation import evaluation_record
 from lit_gan.checkpoints import load
 from lit_gan.errors import UserError
 from lit_gan.hardware import describe_hardware, inference_device

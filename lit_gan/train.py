@@ -17,10 +17,11 @@ from filelock import FileLock, Timeout
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from lit_gan import __version__
+from lit_gan.best import best_evaluation
 from lit_gan.build import data_of, extractor_of, module_of, settings
 from lit_gan.callbacks.checkpoint import CheckpointWriter, set_aside
 from lit_gan.callbacks.clock import Clock
-from lit_gan.callbacks.evaluation import Evaluation, best_evaluation
+from lit_gan.callbacks.evaluation import Evaluation
 from lit_gan.callbacks.numbers import Numbers
 from lit_gan.callbacks.progress import KimgProgress
 from lit_gan.callbacks.samples import SampleGrid

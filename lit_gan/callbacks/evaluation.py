@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from lit_gan.best import best_evaluation
 from lit_gan.callbacks.checkpoint import CheckpointWriter, mark_best
 from lit_gan.callbacks.clock import due
 from lit_gan.callbacks.numbers import Numbers
@@ -17,13 +18,12 @@ from lit_gan.callbacks.samples import SampleGrid
 from lit_gan.callbacks.signals import Interrupted, StopOnSignal
 from lit_gan.errors import UserError
 from lit_gan.hardware import describe_hardware
+from lit_gan.loggers import summarise
 from lit_gan.metrics import Extractor, Score, log_values
 from lit_gan.metrics.evaluate import evaluate
 from lit_gan.module import AdversarialModule
 from lit_gan.run import RunFolder
 from lit_gan.settings import Eval
-
-LOWER_IS_BETTER = ("fid", "kid")  # the first that is measured decides which checkpoint is the best
 
 
 class Evaluation(L.Callback):
@@ -121,8 +121,13 @@ class Evaluation(L.Callback):
         record["training_seconds"] = round(self.numbers.clock.now(), 1)
         results = self.run.record(record, hardware=describe_hardware(module.device, trainer.world_size))
         best = best_evaluation(results["evaluations"])
-        if best is not None and best[0] == module.images_seen:
-            mark_best(self.run, module.images_seen)
+        if best is None:
+            return
+        images, metric, value = best
+        if images == module.images_seen:
+            mark_best(self.run, images)
+        # each time: a run that goes on offline writes a file of its own, which must not lack it
+        summarise(trainer.loggers, {f"best/{metric}": value, "best/kimg": images / 1000})
 
 
 def evaluation_record(
@@ -136,18 +141,3 @@ def evaluation_record(
         "seconds": round(seconds, 2),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
-
-
-def best_evaluation(evaluations: list[dict[str, Any]]) -> tuple[int, str, float] | None:
-    """(images seen, metric, value) of the best evaluation made in training, by the first of `LOWER_IS_BETTER` there is.
-
-    Only scores of the newest one's protocol count: a run that went on with other settings has others too.
-    """
-    made = [e for e in evaluations if e["source"] == "training" and e["images_seen"] > 0]
-    for metric in LOWER_IS_BETTER:
-        found = [(e["images_seen"], e["scores"][metric]) for e in made if metric in e["scores"]]
-        if found:
-            protocol = found[-1][1]["protocol"]
-            value, images = min((s["value"], seen) for seen, s in found if s["protocol"] == protocol)
-            return images, metric, value
-    return None
