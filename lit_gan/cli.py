@@ -115,6 +115,20 @@ def sweep(what: tuple[str, ...], grid: tuple[str, ...], name: str | None, wandb:
     return run_sweep(chosen, **machine)
 
 
+@cli.command()
+@click.argument("runs", nargs=-1)
+@click.option("--project", help="Default: where the runs were logged.")
+@click.option("--entity", help="User or team; default: as the runs, else the account's own.")
+@click.option("--dry-run", is_flag=True, help="Print the view, and ask no server.")
+def dashboard(runs: tuple[str, ...], **options: Any) -> int:
+    """Make a view of RUNS in their Weights & Biases project: scores, samples, losses, health and speed."""
+    from lit_gan.dashboard import make_dashboard
+
+    for line in make_dashboard(runs or ("runs",), **options):
+        click.echo(line)
+    return 0
+
+
 @cli.command("eval")
 @click.argument("run")
 @OVERRIDES
