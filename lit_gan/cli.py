@@ -78,7 +78,7 @@ class Sweep(click.Command):
             if word == "--grid":
                 in_grid = True
             elif word.startswith("-"):
-                in_grid = False
+                in_grid = word.startswith("--grid=")
                 words.append(word)
             else:
                 words += ["--grid", word] if in_grid else [word]

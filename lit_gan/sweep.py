@@ -116,6 +116,12 @@ def run_sweep(sweep: Sweep, *, gpus: str | None = None, jobs: int | None = None)
         if has_finished(run, config) or (entry.status == "finished" and run.config.exists()):
             entry.status, entry.error = "finished", None
         else:
+            if is_training(run):
+                pid = "" if entry.pid is None else f" ({entry.pid})"
+                raise UserError(
+                    f"{run.path} is being trained by another process{pid}, perhaps of a sweep that was killed: wait "
+                    "for it, or end it by SIGTERM, after which it has a checkpoint"
+                )
             left[cell] = started(run)
             entry.status = "interrupted" if entry.status == "running" else entry.status
     print(_heading(sweep, cells, left, len(slots)), flush=True)
@@ -178,6 +184,19 @@ def command(sweep: Sweep, cell: Cell) -> list[str]:
 def started(run: RunFolder) -> bool:
     """Whether a run has come as far as a checkpoint."""
     return run.config.exists() and any(run.checkpoints.glob("*.ckpt"))
+
+
+def is_training(run: RunFolder) -> bool:
+    """Whether a process holds the lock of a run."""
+    path = run.path / ".lock"
+    if not path.exists():
+        return False
+    lock = FileLock(path, timeout=0)
+    try:
+        with lock:
+            return False
+    except Timeout:
+        return True
 
 
 def has_finished(run: RunFolder, config: Config) -> bool:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from lit_gan import sweep as module
 from lit_gan.cli import main
@@ -145,11 +146,13 @@ def test_the_line_of_the_documentation_makes_nine_cells(tmp_path, monkeypatch, c
     Path("experiment.yaml").write_text("# mine\ndata: {name: digits, image_size: 16}\nrun: {images: 4000}\n")
     planned = []
     monkeypatch.setattr(module, "run_sweep", lambda sweep, **machine: planned.append((sweep, machine)))
-    line = "sweep experiment.yaml --grid arch=dcgan,wgan-gp,r3gan seed=0,1,2 --jobs 2"
+    line = "sweep experiment.yaml --grid arch=dcgan,wgan-gp,r3gan seed=0,1,2"
 
-    assert main(line.split()) == 0
+    assert main([*line.split(), "--jobs", "2"]) == 0
+    assert main(line.replace("--grid ", "--jobs 2 --grid=").split()) == 0
 
-    ((sweep, machine),) = planned
+    (sweep, machine), same = planned
+    assert same == (sweep, machine)
     assert machine == {"gpus": None, "jobs": 2}
     assert sweep.folder == Path("runs/experiment-by-arch-seed")
     assert [cell.name for cell in sweep.cells][::4] == ["dcgan-seed0", "wgan-gp-seed1", "r3gan-seed2"]
@@ -173,6 +176,7 @@ FAKE = """if True:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     print(*sys.argv[1:], flush=True)
+    place.mkdir(exist_ok=True)
     if "fails" in place.name:
         print("lit-gan: it went wrong", file=sys.stderr)
         sys.exit(2)
@@ -324,14 +328,21 @@ def test_record_that_is_none_is_refused(fake, capsys):
 
 
 def test_sweep_is_not_run_by_two_processes_at_once(fake, capsys):
-    from filelock import FileLock
-
     assert fake("a") == 0
     capsys.readouterr()
     with FileLock("runs/s/.lock"):
         assert fake("a", "b") == 2
 
     assert "is being swept by another process" in capsys.readouterr().err
+
+
+def test_run_that_outlived_its_sweep_is_waited_for(fake, capsys):
+    assert fake("a", "fails") == 1
+    capsys.readouterr()
+    with FileLock("runs/s/projectfails/.lock"):
+        assert fake("a", "fails") == 2
+
+    assert "runs/s/projectfails is being trained by another process" in capsys.readouterr().err
 
 
 def test_every_gpu_has_one_run_and_several_devices_make_a_group(monkeypatch):
