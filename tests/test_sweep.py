@@ -18,7 +18,7 @@ from lit_gan.cli import main
 from lit_gan.config import compose
 from lit_gan.errors import UserError
 from lit_gan.grid import axes_name, cells_of, parse_axes, split
-from lit_gan.slots import slots_for
+from lit_gan.slots import slots_for, visible_gpus
 from lit_gan.sweep import plan
 from tiny import COMMON, TINY, TRAINED, largest_difference, state, tiny_run
 
@@ -363,6 +363,19 @@ def test_every_gpu_has_one_run_and_several_devices_make_a_group(monkeypatch):
     assert visible(None, None) == [None]
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert slots_for(None, 2, [compose([])]) == [{"OMP_NUM_THREADS": "4"}] * 2
+
+
+def test_gpus_are_asked_of_the_driver(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: str(tmp_path / name))
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text(
+        "#!/bin/sh\necho 'GPU 0: A (UUID: GPU-1)'\necho '  MIG 1g Device 0'\necho 'GPU 1: A (UUID: GPU-2)'\n"
+    )
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    assert visible_gpus() == ["0", "1"]
 
 
 def test_wandb_file_gives_its_agents_the_cells_of_the_sweep(tmp_path, monkeypatch, capsys):
