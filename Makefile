@@ -9,10 +9,11 @@ ARCH ?=
 DATA ?=
 ARGS ?=
 RUN ?=
+GRID ?=
 CHOICE = $(if $(ARCH),arch=$(ARCH)) $(if $(DATA),data=$(DATA))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train eval sample compare test test-all lint type bench clean
+.PHONY: help setup train sweep eval sample compare test test-all lint type bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,6 +31,9 @@ $(READY): pyproject.toml
 
 train: $(READY)  ## train ARCH on DATA; ARGS="key=value ..."
 	@$(BIN)/lit-gan train $(CHOICE) $(ARGS)
+
+sweep: $(READY)  ## every combination; GRID="arch=dcgan,r3gan seed=0,1,2"
+	@$(BIN)/lit-gan sweep $(CHOICE) $(ARGS) --grid $(GRID)
 
 eval: $(READY)  ## score the best checkpoint of RUN
 	@$(BIN)/lit-gan eval $(RUN) $(ARGS)

@@ -43,6 +43,7 @@ def cli(context: click.Context) -> None:
     lit-gan train arch=stylegan-lite                    digits, on whatever this machine has
     lit-gan train arch=r3gan data=folder data.path=photos/ trainer.devices=4
     lit-gan train resume=auto                           go on where the newest run stopped
+    lit-gan sweep --grid arch=dcgan,r3gan seed=0,1,2    every combination, and a table at the end
     lit-gan sample runs/stylegan-lite-digits-1 -n 64
     """
     if context.invoked_subcommand is None:
@@ -65,6 +66,67 @@ def train(overrides: tuple[str, ...]) -> int:
     from lit_gan.train import train as start
 
     return start(plan)
+
+
+class Sweep(click.Command):
+    """`--grid` takes every word up to the next option: axes look like overrides, and the place tells them apart."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words: list[str] = []
+        in_grid = False
+        for word in args:
+            if word == "--grid":
+                in_grid = True
+            elif word.startswith("-"):
+                in_grid = word.startswith("--grid=")
+                words.append(word)
+            else:
+                words += ["--grid", word] if in_grid else [word]
+        return super().parse_args(ctx, words)
+
+
+@cli.command(cls=Sweep)
+@click.argument("what", nargs=-1, metavar="[EXPERIMENT] [KEY=VALUE]...")
+@click.option(
+    "--grid", multiple=True, metavar="KEY=A,B,...", help="The axes: all words up to the next option."
+)
+@click.option("--name", help="Of the sweep's folder; default from the data and the axes.")
+@click.option("--gpus", metavar="0,1,...", help="One run at a time on each; default all there are.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="Runs at a time; default one a GPU, or one on a CPU."
+)
+@click.option("--wandb", is_flag=True, help="Run nothing: write the grid as a file for `wandb sweep`.")
+def sweep(what: tuple[str, ...], grid: tuple[str, ...], name: str | None, wandb: bool, **machine: Any) -> int:
+    """Train every combination of some values, and compare them; the same command again does what is left.
+
+    \b
+    lit-gan sweep experiment.yaml --grid arch=dcgan,wgan-gp,r3gan seed=0,1,2
+    lit-gan sweep arch=gan data=toy --grid model.widths=[64],[64,64] seed=0-4 --jobs 2
+    """
+    from lit_gan.sweep import plan, run_sweep
+
+    chosen = plan(what, grid, name)
+    if wandb:
+        from lit_gan.wandb_sweep import write_wandb_sweep
+
+        for line in write_wandb_sweep(chosen):
+            click.echo(line)
+        return 0
+    return run_sweep(chosen, **machine)
+
+
+@cli.command()
+@click.argument("runs", nargs=-1)
+@click.option("--project", help="Default: where the runs were logged.")
+@click.option("--entity", help="User or team; default: as the runs, else the account's own.")
+@click.option("--dry-run", is_flag=True, help="Print the view, and ask no server.")
+def dashboard(runs: tuple[str, ...], **options: Any) -> int:
+    """Make a view of RUNS in their Weights & Biases project: scores, samples, losses, health and speed."""
+    from lit_gan.dashboard import make_dashboard
+
+    for line in make_dashboard(runs or ("runs",), **options):
+        click.echo(line)
+    return 0
 
 
 @cli.command("eval")

@@ -147,6 +147,14 @@ def compose(arguments: Sequence[str], *, saved: Path | None = None) -> Config:
     return _merge(layers, known, VARIANTS[variant], variant)
 
 
+def explicit(arguments: Sequence[str]) -> dict[str, Any]:
+    """What `arguments` set by themselves, by dotted key: the values of their experiment below those of the command line."""
+    given = parse(arguments).values
+    experiment = given.get("experiment")
+    below = _select("experiment", str(experiment)).values if experiment is not None else {}
+    return {**below, **given}
+
+
 def known_keys(variant: str, source: str) -> dict[str, Keyword]:
     """Every dotted key that a configuration may hold, for the variant and the data source of these names."""
     known = dict(TOP)

@@ -8,9 +8,10 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from lit_gan import __version__
+from lit_gan.best import best_evaluation
 from lit_gan.build import data_of, extractor_of, settings
 from lit_gan.callbacks.checkpoint import mark_best
-from lit_gan.callbacks.evaluation import best_evaluation, evaluation_record, parameter_counts
+from lit_gan.callbacks.evaluation import evaluation_record, parameter_counts
 from lit_gan.checkpoints import load
 from lit_gan.config import compose
 from lit_gan.data.base import ImageData

@@ -18,6 +18,7 @@ from urllib.request import getproxies
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from lit_gan.best import LOWER_IS_BETTER
 from lit_gan.config import Config
 from lit_gan.run import RunFolder, replace
 
@@ -183,10 +184,13 @@ def _start_wandb(config: Config, run: RunFolder, *, offline: bool) -> WandbLogge
             settings=wandb.Settings(init_timeout=20, console="off", silent=True),
         )
     )
+    id_file.write_text(experiment.id)  # the agent of a W&B sweep has one of its own
     if not offline:
         print(f"W&B: {experiment.url}")
     experiment.define_metric("kimg")
     experiment.define_metric("*", step_metric="kimg")
+    for name in LOWER_IS_BETTER:
+        experiment.define_metric(f"val/{name}", step_metric="kimg", summary="min")
     return WandbLogger(save_dir=run.path, experiment=experiment)
 
 
@@ -216,6 +220,14 @@ def show_everywhere(loggers: Iterable[Logger], name: str, picture: Any, images_s
             elif isinstance(logger, TensorBoardLogger):
                 pixels = np.asarray(picture.convert("RGB"))
                 logger.experiment.add_image(name, pixels, round(images_seen / 1000), dataformats="HWC")
+
+
+def summarise(loggers: Iterable[Logger], numbers: Mapping[str, float]) -> None:
+    """Put `numbers` into the summary of a W&B run, for its columns and bar charts; the other loggers have none."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            with _never_fatal(logger):
+                logger.experiment.summary.update(dict(numbers))
 
 
 def finish(loggers: Iterable[Logger], config: Config, run: RunFolder) -> None:

@@ -18,10 +18,11 @@ from filelock import FileLock, Timeout
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from lit_gan import __version__
+from lit_gan.best import best_evaluation
 from lit_gan.build import data_of, extractor_of, module_of, settings
 from lit_gan.callbacks.checkpoint import CheckpointWriter, set_aside
 from lit_gan.callbacks.clock import Clock
-from lit_gan.callbacks.evaluation import Evaluation, best_evaluation
+from lit_gan.callbacks.evaluation import Evaluation
 from lit_gan.callbacks.numbers import Numbers
 from lit_gan.callbacks.progress import KimgProgress
 from lit_gan.callbacks.samples import SampleGrid
@@ -48,32 +49,15 @@ def train(plan: Plan) -> int:
     quiet()
     config = plan.config
     machine: Trainer = settings(config, "trainer")
-    accelerator, devices = resolve_accelerator(machine)
-    precision = resolve_precision(machine.precision, accelerator)
+    accelerator, devices, precision = resolve_machine(config)
     world = devices * machine.nodes
     check_launcher(world, devices)
-    _check(config, world)
     if plan.run is None and _rank() == 0:
         check_free(Path(config.get("run.dir")), config.get("run.name"), reuse=plan.restart)
     prepare_machine(accelerator, devices, tf32=machine.tf32)
 
     L.seed_everything(config["seed"], workers=True, verbose=False)
-    data = data_of(config)
-    module = module_of(config, data.image_shape, data.num_classes)
-    module.check_needs(data.keys)
-    module.images_per_step = data.batch_size * module.optim.d_steps_per_g_step
-    data.configure(seed=config["seed"], d_steps=module.optim.d_steps_per_g_step, draws=module.draws_per_step)
-    extractor = extractor_of(config, data, "cpu") if config.get("eval.metrics") else None
-    if extractor is not None:
-        check_metrics(
-            config.get("eval.metrics"),
-            extractor,
-            fakes=config.get("eval.images"),
-            reals=config.get("metrics.real_images"),
-            data=data,
-            module=module,
-        )
-
+    data, module, extractor = assemble(config)
     checkpoint = newest_whole(plan.run, plan.checkpoint) if plan.run is not None else None
     saved = load(checkpoint) if checkpoint is not None else {}
     record = saved.get("lit_gan", {})
@@ -202,6 +186,35 @@ def quiet() -> None:
                   ".*torch.distributed.*barrier.*", ".*Checkpoint directory.*", ".*isinstance.treespec.*",
                   ".*in eval mode at the start of training.*"):  # fmt: skip
         warnings.filterwarnings("ignore", about)
+
+
+def resolve_machine(config: Config) -> tuple[str, int, str]:
+    """Accelerator, devices a node and precision of a run, or a `UserError` where this machine cannot run it."""
+    machine: Trainer = settings(config, "trainer")
+    accelerator, devices = resolve_accelerator(machine)
+    precision = resolve_precision(machine.precision, accelerator)
+    _check(config, devices * machine.nodes)
+    return accelerator, devices, precision
+
+
+def assemble(config: Config) -> tuple[ImageData, AdversarialModule, Extractor | None]:
+    """Data, module and extractor of a run, with everything checked that can be known before its first step."""
+    data = data_of(config)
+    module = module_of(config, data.image_shape, data.num_classes)
+    module.check_needs(data.keys)
+    module.images_per_step = data.batch_size * module.optim.d_steps_per_g_step
+    data.configure(seed=config["seed"], d_steps=module.optim.d_steps_per_g_step, draws=module.draws_per_step)
+    extractor = extractor_of(config, data, "cpu") if config.get("eval.metrics") else None
+    if extractor is not None:
+        check_metrics(
+            config.get("eval.metrics"),
+            extractor,
+            fakes=config.get("eval.images"),
+            reals=config.get("metrics.real_images"),
+            data=data,
+            module=module,
+        )
+    return data, module, extractor
 
 
 def _check(config: Config, world: int) -> None:

@@ -96,7 +96,8 @@ def test_nothing_heavy_is_imported_before_the_work_begins():
         import sys
         from lit_gan.cli import main
         for arguments in (["--help"], ["list"], ["config", "arch=r3gan"], ["train", "arch=x"], ["eval", "x"],
-                          ["sample", "x"], ["compare", "x"], ["train", "resume=x"], ["train", "optim.lr=-1"]):
+                          ["sample", "x"], ["compare", "x"], ["dashboard", "x"],
+                          ["sweep", "--grid", "arch=x"], ["train", "resume=x"], ["train", "optim.lr=-1"]):
             main(arguments)
         print({"torch", "lightning", "numpy", "wandb", "datasets", "rich"} & set(sys.modules), file=sys.stderr)
         """

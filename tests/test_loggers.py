@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from lit_gan.loggers import (
 )
 from lit_gan.run import RunFolder
 from tiny import tiny_run
+from wandb_records import records
 
 NAMES = {"d/adversarial", "g/adversarial", "val/fid", "speed/images_per_second"}
 
@@ -103,27 +102,6 @@ def test_empty_or_foreign_csv_stops_nothing(run):
         run.metrics.write_text(text)
         log_everywhere([MetricsCSV(run.metrics, resumed_at=64)], {"a": 1.0}, 128)
         assert rows(run.metrics)[-1]["a"] == "1.0"
-
-
-def records(folder: Path) -> Iterator[Any]:
-    """The records of an offline run: LevelDB's log format, a header of 7 bytes, then blocks of 32 KiB."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    content = next(folder.glob("offline-run-*/*.wandb")).read_bytes()
-    position, whole = 7, b""
-    while position + 7 <= len(content):
-        left = 32768 - position % 32768
-        if left < 7:
-            position += left
-            continue
-        _, length, kind = struct.unpack("<IHB", content[position : position + 7])
-        whole += content[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # full, or the last part
-            record = Record()
-            record.ParseFromString(whole)
-            yield record
-            whole = b""
 
 
 def history(folder: Path) -> list[dict[str, Any]]:
@@ -278,6 +256,34 @@ def test_every_logger_of_a_run_has_the_same_names_over_kimg(tmp_path):
     )
     drawn = sorted((run / "samples").glob("*.png"))[-1]
     assert np.array_equal(np.asarray(Image.open(shown)), np.asarray(Image.open(drawn)))
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """What was put into the summary of an offline run, the last value of each name."""
+    found: dict[str, Any] = {}
+    for record in records(folder):
+        if record.WhichOneof("record_type") == "summary":
+            found.update(
+                {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.summary.update}
+            )
+    return found
+
+
+def test_best_score_and_when_it_came_are_in_the_summary_of_wandb(tmp_path):
+    run = tiny_run(
+        "dcgan", tmp_path, "logger=wandb", "run.images=48", "eval.every_images=16", "eval.metrics=[fid]",
+        "metrics.extractor=pixels", "eval.images=20", "optim.lr=0.05",
+    )  # fmt: skip
+
+    made = json.loads((run / "results.json").read_text())["evaluations"]
+    best = min((e["scores"]["fid"]["value"], e["images_seen"]) for e in made)
+    stored = summary(run / "wandb")
+    assert (stored["best/fid"], stored["best/kimg"]) == (best[0], best[1] / 1000)
+    rules = {
+        r.metric.name: r.metric for r in records(run / "wandb") if r.WhichOneof("record_type") == "metric"
+    }
+    assert rules["val/fid"].summary.min
+    assert rules["val/fid"].step_metric == "kimg"
 
 
 class Broken(MetricsCSV):

@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from lit_gan.best import best_evaluation
 from lit_gan.callbacks.checkpoint import CheckpointWriter, mark_best
 from lit_gan.callbacks.clock import due
 from lit_gan.callbacks.numbers import Numbers
@@ -17,6 +18,7 @@ from lit_gan.callbacks.samples import SampleGrid
 from lit_gan.callbacks.signals import Interrupted, StopOnSignal
 from lit_gan.errors import UserError
 from lit_gan.hardware import describe_hardware
+from lit_gan.loggers import summarise
 from lit_gan.metrics import Extractor, Score, log_values
 from lit_gan.metrics.evaluate import evaluate
 from lit_gan.module import AdversarialModule
@@ -25,7 +27,6 @@ from lit_gan.settings import Eval
 
 CHEAP_ERRORS = 512  # dimensions up to which a standard error costs nothing to speak of; beyond, only the last score has it
 FEWEST = 200  # fakes, however little time an evaluation may take
-LOWER_IS_BETTER = ("fid", "kid")  # the first that is measured decides which checkpoint is the best
 
 
 class Evaluation(L.Callback):
@@ -182,8 +183,13 @@ class Evaluation(L.Callback):
             record["images_per_second"] = round(module.images_seen / trained, 2)
         results = self.run.record(record, parameters=parameter_counts(module))
         best = best_evaluation(results["evaluations"])
-        if source == "training" and best is not None and best[0] == module.images_seen:
-            mark_best(self.run, module.images_seen)
+        if source != "training" or best is None:
+            return
+        images, metric, value = best
+        if images == module.images_seen:
+            mark_best(self.run, images)
+        # each time: a run that goes on offline writes a file of its own, which must not lack it
+        summarise(trainer.loggers, {f"best/{metric}": value, "best/kimg": images / 1000})
 
 
 def affordable(full: int, cost: float, seconds: float) -> int:
@@ -221,18 +227,3 @@ def parameter_counts(module: AdversarialModule) -> dict[str, int]:
     """What `results.json` says of the size of the players; the average of the generator is no further one."""
     players = {"generator": module.generator, "discriminator": module.discriminator}
     return {name: sum(p.numel() for p in player.parameters()) for name, player in players.items()}
-
-
-def best_evaluation(evaluations: list[dict[str, Any]]) -> tuple[int, str, float] | None:
-    """(images seen, metric, value) of the best evaluation made in training, by the first of `LOWER_IS_BETTER` there is.
-
-    Only scores of the newest one's protocol count: a run that went on with other settings has others too.
-    """
-    made = [e for e in evaluations if e["source"] == "training" and e["images_seen"] > 0]
-    for metric in LOWER_IS_BETTER:
-        found = [(e["images_seen"], e["scores"][metric]) for e in made if metric in e["scores"]]
-        if found:
-            protocol = found[-1][1]["protocol"]
-            value, images = min((s["value"], seen) for seen, s in found if s["protocol"] == protocol)
-            return images, metric, value
-    return None
