@@ -132,7 +132,7 @@ def weights(context: click.Context) -> None:
 
 @weights.command("list")
 def weights_list() -> int:
-    """The known files: size, hash, whether they are here, and where they would lie."""
+    """The known files, and whether they are here."""
     from lit_gan.weights import table
 
     for line in table():
@@ -143,7 +143,7 @@ def weights_list() -> int:
 @weights.command("check")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def weights_check(names: tuple[str, ...]) -> int:
-    """Hash what is here; exit code 2 where a file is not the published one."""
+    """Hash what is here; exit code 2 where one is wrong."""
     from lit_gan.weights import check
 
     wrong = False
@@ -159,7 +159,7 @@ def weights_check(names: tuple[str, ...]) -> int:
     "--from", "source", type=click.Path(exists=True, file_okay=False), help="Copy from this folder instead."
 )
 def weights_fetch(names: tuple[str, ...], source: str | None) -> int:
-    """Put what is missing into lit-gan's cache, whole and checked; all of it without NAMES."""
+    """Put what is missing into the cache, whole and checked."""
     from lit_gan.weights import fetch
 
     for line in fetch(names, None if source is None else Path(source)):

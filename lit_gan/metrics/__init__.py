@@ -18,6 +18,9 @@ METRICS = {
 
 EXTRACTORS = {
     "inception": "lit_gan.metrics.inception:Inception",
+    "dinov2": "lit_gan.metrics.dinov2:DinoV2",
+    "clip": "lit_gan.metrics.clip:Clip",
+    "timm:NAME": "lit_gan.metrics.vision:TimmModel",  # NAME: one of timm.list_models()
     "classifier": "lit_gan.metrics.classifier:Classifier",
     "pixels": "lit_gan.metrics.pixels:Pixels",
 }
@@ -37,7 +40,9 @@ _PUBLIC = {
 
 if TYPE_CHECKING:
     from lit_gan.metrics.classifier import Classifier
+    from lit_gan.metrics.clip import Clip
     from lit_gan.metrics.coverage import ClassCoverage
+    from lit_gan.metrics.dinov2 import DinoV2
     from lit_gan.metrics.extractors import Extractor, build_extractor
     from lit_gan.metrics.frechet import FrechetDistance
     from lit_gan.metrics.inception import Inception
@@ -45,12 +50,15 @@ if TYPE_CHECKING:
     from lit_gan.metrics.kernel import KernelDistance
     from lit_gan.metrics.pixels import Pixels
     from lit_gan.metrics.protocol import Protocol, Score, log_values
+    from lit_gan.metrics.vision import TimmModel
 
 __all__ = [
     "EXTRACTORS",
     "METRICS",
     "ClassCoverage",
     "Classifier",
+    "Clip",
+    "DinoV2",
     "Extractor",
     "FrechetDistance",
     "Inception",
@@ -59,6 +67,7 @@ __all__ = [
     "Pixels",
     "Protocol",
     "Score",
+    "TimmModel",
     "build_extractor",
     "log_values",
 ]
