@@ -46,8 +46,8 @@ def shrunk(positions: Tensor, side: int) -> Tensor:
     """Position embeddings [1, 1 + N * N, D] for a grid of N x N patches -> [1, 1 + side * side, D], as DINOv2 does.
 
     Its code asks for a tenth of a patch more than it needs, which shifts every sample a little, and does not antialias;
-    timm would do neither: on random embeddings that moves features of size 1 by more than 0.01; trained ones are smoother and
-    have not been tried.
+    timm would do neither: on random embeddings that moves features of size 1 by more than 0.01; trained ones are smoother
+    and have not been tried.
     """
     grid = positions[:, 1:].float()
     before = math.isqrt(grid.shape[1])
