@@ -72,6 +72,7 @@ def extractor_of(config: Config, data: ImageData, device: torch.device | str) ->
         data=data,
         weights=chosen.weights,
         weights_sha256=chosen.weights_sha256,
+        resize=chosen.resize,
         device=device,
     )
 

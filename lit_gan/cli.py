@@ -6,6 +6,7 @@ import difflib
 import errno
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -26,7 +27,7 @@ class Commands(click.Group):
         name = args[0]
         if name not in self.commands:
             near = difflib.get_close_matches(name, self.commands, 1, 0.5)
-            meant = f"did you mean `lit-gan {near[0]}`? " if near else ""
+            meant = f"did you mean `{ctx.command_path} {near[0]}`? " if near else ""
             raise UserError(f"unknown command '{name}': {meant}there are {', '.join(self.commands)}")
         return super().resolve_command(ctx, args)
 
@@ -188,6 +189,51 @@ def list_(what: str | None) -> int:
     from lit_gan.listing import listing
 
     for line in listing(what):
+        click.echo(line)
+    return 0
+
+
+@cli.group(cls=Commands, invoke_without_command=True)
+@click.pass_context
+def weights(context: click.Context) -> None:
+    """The weight files of the extractors: what is here, whether it is right, and fetching it."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@weights.command("list")
+def weights_list() -> int:
+    """The known files, and whether they are here."""
+    from lit_gan.weights import table
+
+    for line in table():
+        click.echo(line)
+    return 0
+
+
+@weights.command("check")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def weights_check(names: tuple[str, ...]) -> int:
+    """Hash what is here; exit code 2 where one is wrong."""
+    from lit_gan.weights import check
+
+    wrong = False
+    for right, line in check(names):
+        click.echo(line)
+        wrong |= not right
+    return USER_ERROR if wrong else 0
+
+
+@weights.command("fetch")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--from", "source", type=click.Path(exists=True, file_okay=False), help="Copy from this folder instead."
+)
+def weights_fetch(names: tuple[str, ...], source: str | None) -> int:
+    """Put what is missing into the cache, whole and checked."""
+    from lit_gan.weights import fetch
+
+    for line in fetch(names, None if source is None else Path(source)):
         click.echo(line)
     return 0
 

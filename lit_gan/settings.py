@@ -56,11 +56,14 @@ class Eval:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The extractor of the features that scores are made of, and its weights."""
+    """The extractor of the features that scores are made of, its weights and its resize."""
 
     extractor: str = "inception"
     weights: str | None = None  # a file; null: the documented places, see docs/metrics.md
     weights_sha256: str | None = None  # accept this other hash instead of the standard one
+    resize: Literal["legacy", "clean"] | None = (
+        None  # of inception, dinov2 and clip; null: legacy, as their codes do
+    )
     real_images: int | None = None  # use at most so many reals; null: all
 
 

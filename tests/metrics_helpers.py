@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -138,3 +141,16 @@ def distances(x: Tensor, y: Tensor) -> np.ndarray:
 def radii(points: Tensor, k: int) -> np.ndarray:
     """Distance to the k-th neighbour, all distances at once."""
     return np.sort(distances(points, points), axis=1)[:, k]  # column 0 is the point itself
+
+
+def random_inception(path: Path) -> str:
+    """Writes random weights in the format of the Inception file; their sha256."""
+    from torch_fidelity import feature_extractor_inceptionv3 as theirs
+
+    graph_class = theirs.FeatureExtractorInceptionV3
+    with (
+        patch.object(theirs, "load_state_dict_from_url", lambda *_, **__: {}),
+        patch.object(graph_class, "load_state_dict", lambda *_: None),
+    ):
+        torch.save(graph_class("random", ["2048"]).state_dict(), path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from PIL import Image
 
 from lit_gan.cli import main
+from lit_gan.metrics.weights import KNOWN
 from lit_gan.run import RunFolder
 from tiny import arguments, state, tiny_run
 
@@ -207,7 +209,8 @@ def test_what_cannot_be_scored_or_built_is_said_before_the_training(more, words,
 def test_missing_inception_weights_are_said_at_once(train_refuses, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("LIT_GAN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("lit_gan.metrics.inception.URL", "http://127.0.0.1:9/weights.pth")
+    nowhere = replace(KNOWN["inception"], url="http://127.0.0.1:9/weights.pth")
+    monkeypatch.setitem(KNOWN, "inception", nowhere)
     start = time.perf_counter()
 
     line = train_refuses("dcgan", "eval.metrics=[fid]", "metrics.extractor=inception")

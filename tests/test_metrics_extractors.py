@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ import torch
 
 from lit_gan.errors import UserError
 from lit_gan.metrics import build_extractor
-from lit_gan.metrics import inception as inception_module
 from lit_gan.metrics.classifier import Classifier, shares
 from lit_gan.metrics.extractors import exact_float32
-from lit_gan.metrics.inception import FILE, find_weights
+from lit_gan.metrics.weights import KNOWN, find_weights
 from metrics_helpers import Images, digits, noise
+
+FILE = KNOWN["inception"].file
 
 
 @pytest.fixture(autouse=True)
@@ -196,9 +198,9 @@ def test_inception_weights_are_looked_for_where_the_docs_say(cache: Path, tmp_pa
     for path in (own, hub):
         path.parent.mkdir(parents=True)
         path.touch()
-        assert find_weights(None) == path
+        assert find_weights("inception", None) == path
     with pytest.raises(UserError, match=r"metrics.weights=nowhere.pth: no such file"):
-        find_weights("nowhere.pth")
+        find_weights("inception", "nowhere.pth")
 
 
 def test_a_download_of_something_else_is_thrown_away(
@@ -206,10 +208,10 @@ def test_a_download_of_something_else_is_thrown_away(
 ):
     page = tmp_path / "login.html"
     page.write_text("please log in")
-    monkeypatch.setattr(inception_module, "URL", page.as_uri())
+    monkeypatch.setitem(KNOWN, "inception", replace(KNOWN["inception"], url=page.as_uri()))
 
     with pytest.raises(UserError, match="sent something else"):
-        find_weights(None)
+        find_weights("inception", None)
 
     assert [path.name for path in (cache / "weights").iterdir() if path.suffix != ".lock"] == []
 

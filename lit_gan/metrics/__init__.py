@@ -27,6 +27,9 @@ METRICS = {
 
 EXTRACTORS = {
     "inception": "lit_gan.metrics.inception:Inception",
+    "dinov2": "lit_gan.metrics.dinov2:DinoV2",
+    "clip": "lit_gan.metrics.clip:Clip",
+    "timm:NAME": "lit_gan.metrics.vision:TimmModel",  # NAME: one of timm.list_models()
     "classifier": "lit_gan.metrics.classifier:Classifier",
     "pixels": "lit_gan.metrics.pixels:Pixels",
 }
@@ -47,8 +50,10 @@ _PUBLIC = {
 if TYPE_CHECKING:
     from lit_gan.metrics.bins import BinDistance
     from lit_gan.metrics.classifier import Classifier
+    from lit_gan.metrics.clip import Clip
     from lit_gan.metrics.cmmd import CMMD
     from lit_gan.metrics.coverage import ClassCoverage
+    from lit_gan.metrics.dinov2 import DinoV2
     from lit_gan.metrics.extractors import Extractor, build_extractor
     from lit_gan.metrics.frechet import FrechetDistance
     from lit_gan.metrics.inception import Inception
@@ -61,6 +66,7 @@ if TYPE_CHECKING:
     from lit_gan.metrics.pixels import Pixels
     from lit_gan.metrics.protocol import Protocol, Score, log_values
     from lit_gan.metrics.toy_modes import ModeQuality
+    from lit_gan.metrics.vision import TimmModel
 
 __all__ = [
     "EXTRACTORS",
@@ -72,6 +78,8 @@ __all__ = [
     "ClassFID",
     "Classifier",
     "DensityCoverage",
+    "Clip",
+    "DinoV2",
     "Extractor",
     "FrechetDistance",
     "Inception",
@@ -84,6 +92,7 @@ __all__ = [
     "PrecisionRecall",
     "Protocol",
     "Score",
+    "TimmModel",
     "build_extractor",
     "log_values",
 ]

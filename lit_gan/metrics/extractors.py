@@ -4,13 +4,14 @@ extractor."""
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_gan.errors import UserError
@@ -58,6 +59,7 @@ class Extractor(nn.Module):
     weights_hash: str = "none"  # sha256
     resize: str  # in words, for the protocol
     reference: np.ndarray[Any, Any] | None = None  # which of the data to compare with; None: all
+    resizes: ClassVar[Mapping[str, str]] = {}  # what metrics.resize may be, and how `resize` calls it
 
     @property
     def has_logits(self) -> bool:
@@ -70,9 +72,18 @@ class Extractor(nn.Module):
         """The extractor for this data, on the CPU; `device` is where expensive preparations may run."""
         raise NotImplementedError
 
+    @classmethod
+    def of(cls, model: str) -> type[Extractor]:
+        """The class for one model of a family (`FAMILY:NAME` in EXTRACTORS)."""
+        raise NotImplementedError
+
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """The features and logits themselves."""
         raise NotImplementedError
+
+    def choose_resize(self, choice: str) -> None:
+        """Resizes by one of `resizes` from now on."""
+        self.resize = self.resizes[choice]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         with torch.no_grad(), exact_float32(images.device):
@@ -88,21 +99,23 @@ def build_extractor(
     data: Source,
     weights: str | None = None,
     weights_sha256: str | None = None,
+    resize: str | None = None,
     device: torch.device | str = "cpu",
 ) -> Extractor:
     """The extractor called `name`, on `device`, frozen; may train it or fetch its weights once, see
     docs/metrics.md.
 
-    Every rank of a run calls it; a file lock makes one of them do the work.
+    `resize` is one of the extractor's `resizes`; None is its own default. Every rank of a run calls it; a file lock
+    makes one of them do the work.
     """
-    if name not in EXTRACTORS:
-        near = difflib.get_close_matches(name, EXTRACTORS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(EXTRACTORS)}"
-        raise UserError(f"metrics.extractor={name}: no such extractor; {hint}")
-    where, _, what = EXTRACTORS[name].partition(":")
-    kind: type[Extractor] = getattr(import_module(where), what)
+    kind = extractor_class(name)
+    if resize is not None and resize not in kind.resizes:
+        choices = f"it has {', '.join(kind.resizes)}" if kind.resizes else "it has one way only, leave it out"
+        raise UserError(f"metrics.resize={resize}: not with metrics.extractor={name}; {choices}")
     device = torch.device(device)
     extractor = kind.build(data=data, weights=weights, weights_sha256=weights_sha256, device=device)
+    if resize is not None:
+        extractor.choose_resize(resize)
     return extractor.to(device).eval().requires_grad_(False)
 
 
@@ -117,3 +130,54 @@ def exact_float32(device: torch.device) -> Iterator[None]:
             yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def extractor_class(name: str) -> type[Extractor]:
+    """The class that EXTRACTORS has under this name; `timm:NAME` is the model NAME of the library timm."""
+    family, colon, model = name.partition(":")
+    key = f"{family}:NAME" if colon else name
+    if key not in EXTRACTORS:
+        near = difflib.get_close_matches(name, EXTRACTORS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(EXTRACTORS)}"
+        raise UserError(f"metrics.extractor={name}: no such extractor; {hint}")
+    where, _, what = EXTRACTORS[key].partition(":")
+    kind: type[Extractor] = getattr(import_module(where), what)
+    return kind.of(model) if colon else kind
+
+
+def check_pictures(name: str, data: Source) -> None:
+    """Raises the UserError for data that are no pictures: what `as_rgb` takes is uint8 of 1, 3 or 4 channels."""
+    channels = data.image_shape[0]
+    if channels not in {1, 3, 4} or data.images.dtype != np.uint8:
+        raise UserError(
+            f"metrics.extractor={name}: reads images of 1, 3 or 4 channels, the data have {channels} of type "
+            f"{data.images.dtype}; use metrics.extractor=pixels"
+        )
+
+
+def as_rgb(images: Tensor) -> Tensor:
+    """uint8 [B, 1|3|4, H, W] -> uint8 [B, 3, H, W]: grey is repeated, RGBA laid over black."""
+    if images.shape[1] == 1:
+        return images.expand(-1, 3, -1, -1)
+    if images.shape[1] == 4:
+        colour, alpha = images[:, :3].float(), images[:, 3:].float() / 255
+        return (colour * alpha).round().to(torch.uint8)
+    return images
+
+
+def resized(images: Tensor, size: tuple[int, int], interpolation: str = "bicubic") -> Tensor:
+    """[B, C, H, W] grey levels -> float32 [B, C, h, w] in [0, 255], antialiased and not rounded.
+
+    Bicubic it is what clean-fid does (Parmar et al. 2022, arXiv:2104.11222), Pillow's filter on float32 channels, to
+    0.004 grey levels on white noise; as there, an image of the right size stays as it is.
+    """
+    images = images.float()
+    if tuple(images.shape[2:]) == size:
+        return images
+    return F.interpolate(images, size, mode=interpolation, antialias=True, align_corners=False).clamp(0, 255)
+
+
+def resized_to_levels(images: Tensor, size: tuple[int, int], interpolation: str = "bicubic") -> Tensor:
+    """As `resized`, but in whole grey levels, as Pillow does it with an RGB image: it rounds after either direction."""
+    across = resized(images, (images.shape[2], size[1]), interpolation)
+    return resized((across + 0.5).floor(), size, interpolation).add(0.5).floor()

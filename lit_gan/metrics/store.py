@@ -16,12 +16,13 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock
 
-from lit_gan.metrics.sums import Arrays
+if TYPE_CHECKING:
+    from lit_gan.metrics.sums import Arrays  # imports torch
 
 log = logging.getLogger(__name__)
 
