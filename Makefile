@@ -56,8 +56,9 @@ lint: $(READY)  ## ruff and codespell
 type: $(READY)  ## mypy --strict
 	@$(BIN)/mypy
 
-bench: $(READY)  ## Lightning's overhead against a bare loop, in one process
-	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/overhead.py $(ARGS)
+bench: $(READY)  ## Lightning's overhead against a bare loop; FID's time against torchmetrics and torch-fidelity
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/overhead.py
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/frechet.py
 
 clean:  ## remove the environment and what tools left behind
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -14,7 +14,7 @@ from torch import Tensor
 import lit_gan.metrics
 from lit_gan.metrics import ClassCoverage, FrechetDistance, InceptionScore, KernelDistance
 from lit_gan.metrics.frechet import Statistics, covariance_root, frechet_distance
-from lit_gan.metrics.kernel import distinct_pairs_sum, kernel_sum
+from lit_gan.metrics.kernel import kernel_sums, other_sums
 
 
 def features(n: int, d: int = 24, seed: int = 0) -> Tensor:
@@ -209,8 +209,21 @@ def test_kid_equals_torch_fidelitys_over_one_subset_of_everything():
 def test_kid_does_not_depend_on_the_tiles():
     x, y = features(50), features(41, seed=1)
 
-    assert float(kernel_sum(x, y, tile=7)) == pytest.approx(float(kernel_sum(x, y)), rel=1e-12)
-    assert float(distinct_pairs_sum(x, tile=7)) == pytest.approx(float(distinct_pairs_sum(x)), rel=1e-12)
+    assert torch.allclose(kernel_sums(x, y, tile=7), kernel_sums(x, y), rtol=1e-12)
+    assert torch.allclose(other_sums(x, tile=7), other_sums(x), rtol=1e-12)
+
+
+def test_standard_error_of_kid_is_the_spread_over_other_fakes_of_the_same_generator():
+    real = features(600, d=8)
+    values, errors = [], []
+    for seed in range(40):
+        metric = KernelDistance(8)
+        metric.update(real, real=True)
+        metric.update(1.3 * _mixed(200, 8, 1000 + seed), real=False)
+        values.append(float(metric.compute()))
+        errors.append(float(metric.standard_error()))
+
+    assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.35)
 
 
 def test_kid_of_equal_distributions_is_zero_on_average():
