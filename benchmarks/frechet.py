@@ -1,7 +1,7 @@
 """The Fréchet distance of given features: lit-gan against torchmetrics and torch-fidelity, in time and in value.
 
-One process, all sides in turn, medians of the ratios. The reals' root is cached, as it is from the second evaluation of a run
-on; what making it takes is printed beside.
+One process, all sides in turn, medians of the ratios. The reals' root is cached, as it is from the second evaluation of a
+run on; what making it takes is printed beside.
 
     python benchmarks/frechet.py [--dim 2048] [--samples 4000] [--rounds 3] [--threads 2]
 """
@@ -22,7 +22,6 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from lit_gan.metrics import FrechetDistance
 from lit_gan.metrics.frechet import Statistics, covariance_root
-
 
 T = TypeVar("T")
 
