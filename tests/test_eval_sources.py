@@ -198,6 +198,16 @@ def test_evaluations_on_the_way_keep_to_their_share_and_the_last_uses_all(tmp_pa
     assert later == [(64, "training", FEWEST), (80, "final", 600), (80, "training", FEWEST)]
 
 
+def test_evaluations_keep_to_their_share_without_one_before_the_first_step(tmp_path):
+    scored = ["eval.metrics=[fid]", "metrics.extractor=pixels", "eval.at_start=false", "eval.images=600",
+              "eval.max_share=1e-9", "eval.every_images=16"]  # fmt: skip
+    run = tiny_run("dcgan", tmp_path, "run.images=32", *scored)
+
+    made = [(e["images_seen"], e["source"], e["scores"]["fid"]["protocol"]["fakes"])
+            for e in RunFolder(run).read_results()["evaluations"]]  # fmt: skip
+    assert made == [(16, "training", FEWEST), (32, "final", 600), (32, "training", FEWEST)]
+
+
 def test_evaluations_that_fit_into_their_share_are_whole(tmp_path):
     scored = ["eval.metrics=[fid]", "metrics.extractor=pixels", "eval.images=30", "eval.max_share=1e9",
               "eval.every_images=16"]  # fmt: skip

@@ -21,6 +21,7 @@ from lit_gan.hardware import describe_hardware
 from lit_gan.loggers import summarise
 from lit_gan.metrics import Extractor, Score, log_values
 from lit_gan.metrics.evaluate import evaluate
+from lit_gan.metrics.protocol import Scores
 from lit_gan.module import AdversarialModule
 from lit_gan.run import RunFolder
 from lit_gan.settings import Eval
@@ -63,7 +64,7 @@ class Evaluation(L.Callback):
         self.grid = grid
         self.signals = signals
         self._between: int | None = None  # fakes of the evaluations on the way, once that is decided
-        self._cost = 0.0  # seconds for each fake, of the newest evaluation
+        self._cost: float | None = None  # seconds for each fake, of the newest evaluation
         self._started = (0, 0.0)  # images seen and seconds of training when this sitting began
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -94,29 +95,37 @@ class Evaluation(L.Callback):
         self.grid.write(trainer, module)
         if self.extractor is None:  # eval.metrics=[]: the grid alone
             return
+        try:
+            self._score_all(trainer, module)
+        except Interrupted:  # also in the measure of what an evaluation costs
+            trainer.should_stop = True
+
+    def _score_all(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         full = self.settings.images
         last = module.images_seen >= self.budget
-        fakes = (
-            full if module.images_seen == 0 else trainer.strategy.broadcast(self._affordable(module, last))
-        )
-        if last and fakes < full and not self._score(trainer, module, full, "final"):
-            return
+        fakes = full if module.images_seen == 0 else self._fakes_on_the_way(trainer, module, last)
+        if last and fakes < full:
+            self._score(trainer, module, full, "final")
         # after the full one: as long as it is missing, a run that goes on makes both
         self._score(trainer, module, fakes, "training")
 
-    def _affordable(self, module: AdversarialModule, last: bool) -> int:
-        """The number of fakes of all evaluations between the first and the last, chosen once in the life of a run."""
+    def _fakes_on_the_way(self, trainer: L.Trainer, module: AdversarialModule, last: bool) -> int:
+        """How many fakes all evaluations between the first and the last use, chosen once in the life of a run."""
         if self._between is None:
-            between = [e for e in self._evaluations() if 0 < e["images_seen"] < self.budget]
-            self._between = next((fakes_of(e) for e in between), None)
+            made = [e for e in self._evaluations() if 0 < e["images_seen"] < self.budget]
+            self._between = trainer.strategy.broadcast(next(map(fakes_of, made), None))
         if self._between is not None or last:
             return self._between or self.settings.images
+        if self._cost is None:  # no evaluation before the first step, in this sitting
+            few = min(FEWEST, self.settings.images)
+            self._cost = self._measure(trainer, module, few).seconds / few
         seconds = self.numbers.clock.now() - self._started[1]
         speed = (module.images_seen - self._started[0]) / max(seconds, 1e-9)
         assert self.settings.every_images is not None
         training = self.settings.every_images / max(speed, 1e-9)
-        self._between = affordable(self.settings.images, self._cost, self.settings.max_share * training)
-        if self._between < self.settings.images:
+        allowed = affordable(self.settings.images, self._cost, self.settings.max_share * training)
+        self._between = trainer.strategy.broadcast(allowed)
+        if self._between < self.settings.images and trainer.is_global_zero:
             share = self._cost * self.settings.images / training
             print(
                 f"eval.max_share={self.settings.max_share:g}: evaluations on the way use {self._between:,} fakes, since "
@@ -124,13 +133,24 @@ class Evaluation(L.Callback):
             )
         return self._between
 
-    def _score(self, trainer: L.Trainer, module: AdversarialModule, fakes: int, source: str) -> bool:
-        """Evaluate with so many fakes and write the scores down; whether it was not interrupted."""
+    def _score(self, trainer: L.Trainer, module: AdversarialModule, fakes: int, source: str) -> None:
+        """Evaluate with so many fakes and write the scores down."""
+        started = time.perf_counter()
+        scores = self._measure(trainer, module, fakes)
+        self._cost = scores.seconds / fakes
+        prefix = "val" if source == "training" else source
+        self.numbers.publish(
+            trainer, {f"{prefix}/{k}": v for k, v in log_values(scores).items()}, module.images_seen
+        )
+        if trainer.is_global_zero:
+            self._write(trainer, module, scores, time.perf_counter() - started, source)
+
+    def _measure(self, trainer: L.Trainer, module: AdversarialModule, fakes: int) -> Scores:
+        """The scores of so many fakes, while the clock of training stands; raises `Interrupted` after a signal."""
         assert self.extractor is not None
         self.numbers.clock.pause()
-        started = time.perf_counter()
         try:
-            scores = evaluate(
+            return evaluate(
                 module,
                 trainer.datamodule,  # type: ignore[attr-defined]
                 metrics=self.settings.metrics,
@@ -144,23 +164,12 @@ class Evaluation(L.Callback):
                 errors=self.extractor.dim <= CHEAP_ERRORS or module.images_seen >= self.budget,
                 should_stop=self.signals.check if trainer.world_size == 1 else None,
             )
-        except Interrupted:
-            trainer.should_stop = True
-            return False
         except torch.OutOfMemoryError:
             raise UserError(
                 f"an evaluation does not fit into memory with eval.batch_size={self.settings.batch_size}: use a smaller one"
             ) from None
         finally:
             self.numbers.clock.go()
-        self._cost = scores.seconds / fakes
-        prefix = "val" if source == "training" else source
-        self.numbers.publish(
-            trainer, {f"{prefix}/{k}": v for k, v in log_values(scores).items()}, module.images_seen
-        )
-        if trainer.is_global_zero:
-            self._write(trainer, module, scores, time.perf_counter() - started, source)
-        return True
 
     def _write(
         self,
