@@ -17,11 +17,13 @@ import torch.distributed as dist
 
 import processes
 from lit_gan.build import data_of, module_of
+from lit_gan.callbacks.evaluation import FEWEST
 from lit_gan.config import compose
 from lit_gan.data.base import ImageData, normalize
 from lit_gan.data.order import Order
 from lit_gan.module import AdversarialModule, Batch, frozen, split, total
 from lit_gan.resume import compose_run
+from lit_gan.run import RunFolder
 from lit_gan.strategy import assert_ranks_equal
 from lit_gan.train import train
 from tiny import ARCHS, arguments, largest_difference, state
@@ -174,6 +176,21 @@ def test_two_ranks_resume_exactly(tmp_path, two_ranks, cache):
 def _straight(rank: int, arch: str, folder: str) -> None:
     run = ["run.name=run", f"run.dir={folder}"]
     assert train(compose_run(arguments(arch, *TWO, *run, "run.images=96"))) == 0
+
+
+def _scored(rank: int, folder: str) -> None:
+    scored = ["eval.metrics=[fid]", "metrics.extractor=pixels", "eval.images=601", "eval.every_images=16",
+              "eval.max_share=1e-9"]  # fmt: skip
+    run = ["run.name=run", f"run.dir={folder}", "run.images=32"]
+    assert train(compose_run(arguments("dcgan", *TWO, *run, *scored))) == 0
+
+
+def test_ranks_agree_on_how_many_fakes_an_evaluation_may_have(tmp_path):
+    processes.on_ranks(2, _scored, str(tmp_path))
+
+    made = [(e["images_seen"], e["source"], e["scores"]["fid"]["protocol"]["fakes"])
+            for e in RunFolder(tmp_path / "run").read_results()["evaluations"]]  # fmt: skip
+    assert made == [(16, "training", FEWEST), (32, "final", 601), (32, "training", FEWEST)]
 
 
 def _disagree(rank: int) -> None:
