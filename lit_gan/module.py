@@ -321,7 +321,7 @@ class AdversarialModule(L.LightningModule):
         self.d_updates = record["d_updates"]
 
 
-# Lightning reads the signature in every step; kept here, it need not be taken apart each time (0.05 ms).
+# Lightning inspects the signature in every step; kept here, it need not be taken apart each time.
 AdversarialModule.training_step.__signature__ = inspect.signature(AdversarialModule.training_step)  # type: ignore[attr-defined]
 
 

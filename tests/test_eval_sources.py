@@ -11,9 +11,9 @@ from PIL import Image
 
 from lit_gan.callbacks.evaluation import FEWEST, affordable
 from lit_gan.cli import main
-from lit_gan.config import names, preset
+from lit_gan.config import compose, names, preset
 from lit_gan.errors import UserError
-from lit_gan.metrics import build_extractor
+from lit_gan.metrics import METRICS, build_extractor
 from lit_gan.metrics.evaluate import evaluate
 from lit_gan.metrics.gallery import Gallery
 from lit_gan.run import RunFolder
@@ -165,7 +165,12 @@ def test_mistakes_in_sources_and_protocols(refuses, tmp_path):
 def test_every_protocol_composes_over_every_data():
     assert {"clean", "studiogan", "stylegan"} <= set(names("protocol"))
     for name in names("protocol"):
-        assert any(argument.startswith("eval.images=") for argument in preset("protocol", name))
+        for data in names("data"):
+            config = compose([f"data={data}", *preset("protocol", name), "eval.images=9"])
+            assert config.get("metrics.extractor") == "inception"
+            assert config.get("metrics.resize") == ("clean" if name == "clean" else "legacy")
+            assert config.get("eval.images") == 9, "what stands on the command line wins"
+            assert set(config.get("eval.metrics")) <= set(METRICS)
 
 
 @pytest.mark.parametrize(
