@@ -156,7 +156,8 @@ def table(scores: dict[str, Score]) -> list[str]:
         parts = score.parts or {"": score.value}
         for part, value in parts.items():
             real = score.floor_parts.get(part) if part else score.floor
-            numbers = (value, None if part else score.error, real)
+            error = score.part_errors.get(part) if part else score.error
+            numbers = (value, error, real)
             shown = "".join(
                 f"{'-':>{width}}" if number is None else f"{number:>{width}.{digits}g}"
                 for number, width, digits in zip(numbers, (12, 10, 12), (5, 2, 5), strict=True)

@@ -52,7 +52,7 @@ class CMMD(FeatureMetric):
 
     def compute(self) -> Tensor:
         self.check_counts(1, 1)
-        (real, terms), fake = self.reals(), self.rows("fake")
+        (real, terms), fake = self.reals(), self.fakes()
         n, m = len(real), len(fake)
         apart = 2 * gap_sum(real, fake) / (n * m)
         squared = apart - terms["gaps"] / n**2 - gap_sum(fake, fake) / m**2

@@ -228,6 +228,8 @@ def _result(meter: EvaluationMetric, how: Pass) -> dict[str, float]:
 
 def _score(values: dict[str, float], floor: Floor, half: int, protocol: Protocol) -> Score:
     known = {"value", "std", "error"}
+    errors = {name.removesuffix("/error"): error for name, error in values.items() if name.endswith("/error")}
+    known |= {f"{part}/error" for part in errors}
     return Score(
         value=values["value"],
         protocol=protocol,
@@ -237,6 +239,7 @@ def _score(values: dict[str, float], floor: Floor, half: int, protocol: Protocol
         error=values.get("error"),
         parts={part: value for part, value in values.items() if part not in known},
         floor_parts={part: value for part, value in floor.items() if part not in known},
+        part_errors=errors,
     )
 
 

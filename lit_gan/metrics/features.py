@@ -25,18 +25,21 @@ Terms = Mapping[str, Tensor]
 class FeatureMetric(EvaluationMetric):
     """Keeps features [B, D] of reals and fakes as float32; at sync they are gathered with exact counts.
 
-    `dim` is D. A subclass gives `compute`, and `real_terms` where something of the reals is costly. The order
-    of the rows follows from batches and ranks: what is computed must not depend on it.
+    `dim` is D. A subclass gives `compute`, and `real_terms` where something of the reals is costly. Samples have
+    numbers, and `reals()` and `fakes()` are in their order whatever batches and ranks brought them.
     """
 
     real: list[Tensor]
     fake: list[Tensor]
+    real_numbers: list[Tensor]
+    fake_numbers: list[Tensor]
 
     def __init__(self, dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dim = dim
-        self.add_state("real", [], dist_reduce_fx="cat")
-        self.add_state("fake", [], dist_reduce_fx="cat")
+        for side in ("real", "fake"):
+            self.add_state(side, [], dist_reduce_fx="cat")
+            self.add_state(f"{side}_numbers", [], dist_reduce_fx="cat")
         self._known: tuple[Tensor, dict[str, Tensor]] | None = None  # reals [N, D] and their terms
 
     @classmethod
@@ -48,15 +51,24 @@ class FeatureMetric(EvaluationMetric):
         return {}
 
     def empty_rows(self, name: str) -> Tensor:
+        if name.endswith("_numbers"):
+            return torch.zeros(0, dtype=torch.int64, device=self.device)
         return torch.zeros(0, self.dim, device=self.device)
 
-    def update(self, features: Tensor, real: bool) -> None:
-        """Adds features [B, D] of reals or fakes; B may be 0."""
+    def update(self, features: Tensor, real: bool, indices: Tensor | None = None) -> None:
+        """Adds features [B, D] of reals or fakes, numbered `indices` [B] (None: on from those before); B may be 0."""
         if features.ndim != 2 or features.shape[1] != self.dim:
             raise ValueError(f"features must be [B, {self.dim}], got {tuple(features.shape)}")
         if real and self._known is not None:
             raise ValueError("the real features are set: reals cannot be added to them")
-        (self.real if real else self.fake).append(features.detach().float().to(self.device))
+        if indices is not None and len(indices) != len(features):
+            raise ValueError(f"indices must be [{len(features)}], got {tuple(indices.shape)}")
+        rows, numbers = (self.real, self.real_numbers) if real else (self.fake, self.fake_numbers)
+        if indices is None:
+            before = sum(map(len, rows))
+            indices = torch.arange(before, before + len(features))
+        rows.append(features.detach().float().to(self.device))
+        numbers.append(indices.to(self.device, torch.int64))
 
     def set_real_features(self, features: Tensor, terms: Terms | None = None) -> None:
         """Takes the reals [N, D] as given, with their `real_terms` where they are known; `reset` keeps them."""
@@ -68,10 +80,17 @@ class FeatureMetric(EvaluationMetric):
     def reals(self) -> tuple[Tensor, dict[str, Tensor]]:
         """The features of the reals [N, D] and their `real_terms`, on the metric's device."""
         if self._known is None:
-            features = self.rows("real")
+            features = self._in_order("real")
             return features, self.real_terms(features)
         features, terms = self._known
         return features.to(self.device), {name: value.to(self.device) for name, value in terms.items()}
+
+    def fakes(self) -> Tensor:
+        """The features of the fakes [M, D] in the order of their numbers."""
+        return self._in_order("fake")
+
+    def _in_order(self, side: str) -> Tensor:
+        return self.rows(side)[self.rows(f"{side}_numbers").argsort(stable=True)]
 
     def check_counts(self, real: int, fake: int) -> None:
         """Raises unless there are so many samples of either side."""
@@ -83,7 +102,7 @@ class FeatureMetric(EvaluationMetric):
             )
 
     def add(self, features: Tensor, logits: Tensor | None, indices: Tensor, *, real: bool) -> None:
-        self.update(features, real=real)
+        self.update(features, real, indices)
 
     def real_state(self) -> Arrays:
         features, terms = self.reals()

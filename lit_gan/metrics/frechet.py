@@ -15,15 +15,13 @@ import torch
 from torch import Tensor
 
 from lit_gan.metrics.collectives import broadcast
+from lit_gan.metrics.spread import GROUPS, group_of, jackknife
 from lit_gan.metrics.sums import Arrays, EvaluationMetric, float64_device
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from lit_gan.metrics.extractors import Extractor
-
-
-GROUPS = 10  # of fakes, left out in turn for the standard error
 
 
 @dataclass(frozen=True)
@@ -111,9 +109,7 @@ class FrechetDistance(EvaluationMetric):
             return
         if indices is None or len(indices) != len(features):
             raise ValueError("fakes in groups need their numbers: update(features, real=False, indices=...)")
-        group = (
-            indices.to(self.device) * self.groups // self.samples
-        )  # [B]: mostly one, numbers are consecutive
+        group = group_of(indices.to(self.device), self.samples, self.groups)  # [B]: mostly one group
         for number in torch.unique(group).tolist():
             self._add("fake", number, centred[group == number])
 
@@ -156,9 +152,7 @@ class FrechetDistance(EvaluationMetric):
             n, total, outer = (all_ - each[group] for all_, each in zip(whole, sums, strict=True))
             fake = self.gaussian("fake", n, total, outer)
             left.append(frechet_distance(real.mean, real.cov, fake.mean, fake.cov, root1=root))
-        values = torch.stack(left)
-        spread = (values - values.mean()).square().sum() * (self.groups - 1) / self.groups
-        return spread.sqrt().to(self.device)
+        return jackknife(torch.stack(left)).to(self.device)
 
     def values(self) -> dict[str, float]:
         values = {"value": float(self.compute())}

@@ -12,7 +12,9 @@ from lit_gan.sampling import Batch
 
 
 class Gallery(nn.Module):
-    """A `Sampleable` whose fake i is an image of `data`: all of them in order, or `number` chosen by `seed`.
+    """A `Sampleable` whose fake i is an image of `data`: all of them, or `number` chosen by `seed`.
+
+    They are shuffled: files are sorted by class as a rule, and errors come from groups of consecutive fakes.
 
     `evaluate` gives every batch the numbers of its samples as "index"; pixels pass through it unchanged.
     """
@@ -30,7 +32,7 @@ class Gallery(nn.Module):
             )
         self.data = data
         self.seeded = number is not None and number < data.size  # whether the score depends on the seed
-        order = np.random.default_rng(seed).permutation(data.size) if self.seeded else np.arange(data.size)
+        order = np.random.default_rng(seed if self.seeded else 0).permutation(data.size)
         self.chosen = order[:number]
         self.register_buffer("place", torch.zeros(()), persistent=False)
 

@@ -66,7 +66,7 @@ class KernelDistance(FeatureMetric):
 
     def _distance_and_error(self) -> tuple[Tensor, Tensor]:
         self.check_counts(2, 2)
-        (real, terms), fake = self.reals(), self.rows("fake")
+        (real, terms), fake = self.reals(), self.fakes()
         n, m = len(real), len(fake)
         within, across = other_sums(fake) / (m - 1), kernel_sums(fake, real) / n  # [M]: of each fake
         distance = terms["pairs"] / (n * (n - 1)) + within.mean() - 2 * across.mean()

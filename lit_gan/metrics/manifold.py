@@ -58,7 +58,7 @@ class PrecisionRecall(_Balls):
 
     def compute(self) -> tuple[Tensor, Tensor]:
         self.check_counts(self.k + 1, self.k + 1)
-        (real, terms), fake = self.reals(), self.rows("fake")
+        (real, terms), fake = self.reals(), self.fakes()
         precise, recalled = mutual_membership(fake, neighbour_radii(fake, self.k), real, terms["radii"])
         return precise.double().mean(), recalled.double().mean()
 
@@ -83,7 +83,7 @@ class DensityCoverage(_Balls):
 
     def compute(self) -> tuple[Tensor, Tensor]:
         self.check_counts(self.k + 1, 1)
-        (real, terms), fake = self.reals(), self.rows("fake")
+        (real, terms), fake = self.reals(), self.fakes()
         around, inside = ball_counts(real, terms["radii"], fake)
         return around.double().mean() / self.k, (inside > 0).double().mean()
 

@@ -43,7 +43,7 @@ class Authenticity(FeatureMetric):
 
     def compute(self) -> Tensor:
         self.check_counts(2, 1)
-        (real, terms), fake = self.reals(), self.rows("fake")
+        (real, terms), fake = self.reals(), self.fakes()
         distance, own = nearest(fake, real, terms["radii"])
         return (distance > own).double().mean()
 
@@ -75,7 +75,7 @@ class MemorisationFID(FeatureMetric):
 
     def compute(self) -> Tensor:
         self.check_counts(2, 2)
-        (real, terms), fake = self.reals(), self.rows("fake")
+        (real, terms), fake = self.reals(), self.fakes()
         known = _statistics(fake)
         fid = frechet_distance(terms["mean"], terms["cov"], known.mean, known.cov, root1=terms["root"])
         m = nearest_cosine_distances(fake, real).mean()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-VERSION = "1"  # of how lit-gan makes scores: raised by every change that moves a number
+VERSION = "2"  # of how lit-gan makes scores: raised by every change that moves a number
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Score:
     )
     parts: dict[str, float] = field(default_factory=dict)  # a metric's further numbers, by name
     floor_parts: dict[str, float] = field(default_factory=dict)
+    part_errors: dict[str, float] = field(default_factory=dict)  # standard errors of `parts` that have one
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

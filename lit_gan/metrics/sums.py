@@ -69,8 +69,12 @@ class EvaluationMetric(SumMetric):
     needs_labels: ClassVar[bool] = False  # `add_labelled` is called in place of `add`
     uses_reals: ClassVar[bool] = True  # False: a value of the fakes alone, nothing of the reals is cached
     smallest: ClassVar[int] = 1  # fewest samples a side that give a number
-    parts: ClassVar[tuple[str, ...]] = ("value",)  # names of what `values` gives, the score's value first
-    errors: bool = False  # whether `values` is to give a standard error, "error", which may take a while
+    parts: ClassVar[tuple[str, ...]] = (
+        "value",
+    )  # names of all that `values` may give, the score's value first
+    errors: bool = (
+        False  # whether `values` is to give standard errors, "error" and "PART/error"; they may take a while
+    )
 
     @classmethod
     def build(cls, extractor: Extractor, samples: int) -> Self:
