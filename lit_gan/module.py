@@ -86,6 +86,10 @@ class AdversarialModule(L.LightningModule):
         """The generator's weighted terms, through a discriminator that is frozen meanwhile."""
 
     @abstractmethod
+    def fakes(self, batch: Batch) -> Tensor:
+        """Fakes for training, one for each real of the batch, by the generator itself and noise of its own."""
+
+    @abstractmethod
     def generate(self, batch: Batch) -> Tensor:
         """Fakes [B, C, H, W] in [-1, 1] from `batch["z"]` (and label), by the averaged weights, without the global RNG.
 
@@ -117,6 +121,25 @@ class AdversarialModule(L.LightningModule):
     def latents(self, batch: Batch) -> Tensor:
         """Noise [B, Z] for training; the spine seeds torch's global stream in every step."""
         return torch.randn(len(batch[self.real_key]), self.latent_dim, device=self.device)
+
+    def logits(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """The discriminator's verdict on `images` [B, C, H, W]: adversarial logits, one or more a sample."""
+        verdict: Tensor = (
+            self.discriminator(images, label) if self.conditional else self.discriminator(images)
+        )
+        return verdict
+
+    def shown(self, images: Tensor) -> Tensor:
+        """What the discriminator is to see of `images` [B, C, H, W], reals or fakes, in either player's step.
+
+        Gradients go through; a penalty is taken at the images themselves.
+        """
+        (seen,) = self.shown_alike(images)
+        return seen
+
+    def shown_alike(self, *images: Tensor) -> tuple[Tensor, ...]:
+        """As `shown`, of several batches of one shape whose samples at one place stay comparable: pairs, or replays."""
+        return images
 
     @property
     def sampler(self) -> nn.Module:

@@ -104,16 +104,17 @@ class DCGAN(AdversarialModule):
 
     def discriminator_loss(self, batch: Batch) -> Losses:
         with torch.no_grad():
-            fake = self.generator(self.latents(batch))  # [B, C, H, W]
+            fake = self.fakes(batch)  # [B, C, H, W]
         # Two passes: batch norm must not see a mixture of both, or D could tell them apart by its statistics.
-        return {
-            "adversarial": self.loss.discriminator(
-                self.discriminator(batch["image"]), self.discriminator(fake)
-            )
-        }
+        real_logits, fake_logits = self.logits(self.shown(batch["image"])), self.logits(self.shown(fake))
+        return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:
-        return {"adversarial": self.loss.generator(self.discriminator(self.generator(self.latents(batch))))}
+        return {"adversarial": self.loss.generator(self.logits(self.shown(self.fakes(batch))))}
+
+    def fakes(self, batch: Batch) -> Tensor:
+        fake: Tensor = self.generator(self.latents(batch))
+        return fake
 
     def generate(self, batch: Batch) -> Tensor:
         fake: Tensor = self.sampler(batch["z"])

@@ -123,13 +123,17 @@ class GAN(AdversarialModule):
     def discriminator_loss(self, batch: Batch) -> Losses:
         real = batch["image"]  # [B, C, H, W]
         with torch.no_grad():
-            fake = self.generator(self.latents(batch))
+            fake = self.fakes(batch)
         # No layer of D mixes samples: both halves in one pass.
-        real_logits, fake_logits = self.discriminator(torch.cat([real, fake.to(real.dtype)])).chunk(2)
+        real_logits, fake_logits = self.logits(self.shown(torch.cat([real, fake.to(real.dtype)]))).chunk(2)
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:
-        return {"adversarial": self.loss.generator(self.discriminator(self.generator(self.latents(batch))))}
+        return {"adversarial": self.loss.generator(self.logits(self.shown(self.fakes(batch))))}
+
+    def fakes(self, batch: Batch) -> Tensor:
+        fake: Tensor = self.generator(self.latents(batch))
+        return fake
 
     def generate(self, batch: Batch) -> Tensor:
         fake: Tensor = self.sampler(batch["z"])

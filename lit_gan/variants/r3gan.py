@@ -204,11 +204,12 @@ class R3GAN(AdversarialModule):
     def discriminator_loss(self, batch: Batch) -> Losses:
         label = self.label(batch)
         with torch.no_grad():
-            fake = self.generator(self.latents(batch), label)  # [B, C, H, W]
+            fake = self.fakes(batch)  # [B, C, H, W]
         with self.exact():
             # One pass for reals and fakes, and one for both penalties: no layer mixes samples.
             both = torch.cat([batch["image"], fake.float()]).requires_grad_()  # [2B, C, H, W]
-            logits = self.discriminator(both, torch.cat([label, label]) if label is not None else None)
+            seen = torch.cat(self.shown_alike(*both.chunk(2)))
+            logits = self.logits(seen, torch.cat([label, label]) if label is not None else None)
             r1, r2 = squared_norm(logits, both).chunk(2)
         real_logits, fake_logits = logits.chunk(2)
         weight = self.now(self.gamma, self.gamma_end) / 2
@@ -220,10 +221,15 @@ class R3GAN(AdversarialModule):
 
     def generator_loss(self, batch: Batch) -> Losses:
         label = self.label(batch)
+        real, fake = self.shown_alike(batch["image"], self.fakes(batch))
         with torch.no_grad():
-            real_logits = self.discriminator(batch["image"], label)
-        fake_logits = self.discriminator(self.generator(self.latents(batch), label), label)
+            real_logits = self.logits(real, label)
+        fake_logits = self.logits(fake, label)
         return {"adversarial": relativistic_generator(real_logits, fake_logits)}
+
+    def fakes(self, batch: Batch) -> Tensor:
+        fake: Tensor = self.generator(self.latents(batch), self.label(batch))
+        return fake
 
     def generate(self, batch: Batch) -> Tensor:
         fake: Tensor = self.sampler(batch["z"], self.label(batch))

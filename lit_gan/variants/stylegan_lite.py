@@ -348,19 +348,21 @@ class StyleGANLite(AdversarialModule):
         if self.d_updates % self.r1_interval == 0:
             with self.exact():
                 real = batch["image"].detach().requires_grad_()
-                real_logits = self.discriminator(real, label)
+                real_logits = self.logits(self.shown(real), label)
                 # / 2 of the paper, x interval so that its average over time stays.
                 terms["r1"] = self.r1_gamma / 2 * self.r1_interval * zero_centred(real_logits, real)
         else:
-            real_logits = self.discriminator(batch["image"], label)
+            real_logits = self.logits(self.shown(batch["image"]), label)
         # Real and fake in passes of their own: minibatch_std must not compare them with each other.
-        return {"adversarial": self.loss.discriminator(real_logits, self.discriminator(fake, label)), **terms}
+        fake_logits = self.logits(self.shown(fake), label)
+        return {"adversarial": self.loss.discriminator(real_logits, fake_logits), **terms}
 
     def generator_loss(self, batch: Batch) -> Losses:
-        return {"adversarial": self.loss.generator(self.discriminator(self.fakes(batch), self.label(batch)))}
+        fake_logits = self.logits(self.shown(self.fakes(batch)), self.label(batch))
+        return {"adversarial": self.loss.generator(fake_logits)}
 
     def fakes(self, batch: Batch) -> Tensor:
-        """Fresh fakes for training, a share of them of mixed styles."""
+        """A share of them of mixed styles."""
         z, mixed = self.latents(batch), None
         if self.style_mixing > 0:
             layers: Any = self.generator.layers

@@ -220,12 +220,11 @@ class WGANGP(AdversarialModule):
     def discriminator_loss(self, batch: Batch) -> Losses:
         real = dequantised(batch["image"])  # [B, C, H, W]
         with torch.no_grad():
-            fake = self.generator(self.latents(batch), self.label(batch)).to(real.dtype)
-        real_scores, fake_scores = self.discriminator(torch.cat([real, fake])).chunk(
-            2
-        )  # no norm: one pass for both
+            fake = self.fakes(batch).to(real.dtype)
+        seen = self.shown(torch.cat([real, fake]))
+        real_scores, fake_scores = self.discriminator(seen).chunk(2)  # no norm: one pass for both
         terms = {"adversarial": self.loss.discriminator(real_scores[:, 0], fake_scores[:, 0])}
-        x_hat = interpolate(real, fake)
+        x_hat = interpolate(*seen.chunk(2))
         with self.exact():
             terms["gradient_penalty"] = self.gp_weight * one_centred(self.discriminator(x_hat)[:, 0], x_hat)
         if self.conditional:
@@ -237,11 +236,19 @@ class WGANGP(AdversarialModule):
             [self.latents(batch), self.latents(batch)]
         )  # [2B, Z]: a generator batch of twice the critic's
         label = batch["label"].repeat(2) if self.conditional else None
-        scores = self.discriminator(self.generator(z, label))
+        scores = self.discriminator(self.shown(self.generator(z, label)))
         terms = {"adversarial": self.loss.generator(scores[:, 0])}
         if label is not None:
             terms["class"] = self.g_class_weight * F.cross_entropy(scores[:, 1:].float(), label)
         return terms
+
+    def logits(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        scores: Tensor = self.discriminator(images)
+        return scores[:, 0]
+
+    def fakes(self, batch: Batch) -> Tensor:
+        fake: Tensor = self.generator(self.latents(batch), self.label(batch))
+        return fake
 
     def generate(self, batch: Batch) -> Tensor:
         fake: Tensor = self.sampler(batch["z"], self.label(batch))
