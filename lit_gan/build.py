@@ -61,6 +61,8 @@ def module_of(config: Config, image_shape: tuple[int, int, int], num_classes: in
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{config['arch']} for images {image_shape}: {first}; check model.*") from error
     module.seed = config["seed"]
+    if (standing := config.get("eval.standing_batches")) is not None:
+        module.standing_batches = standing
     return module
 
 

@@ -10,16 +10,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_gan.data.base import dequantised
 from lit_gan.errors import UserError
 from lit_gan.networks.conv import conv2d
 from lit_gan.networks.logits import Logits
+from lit_gan.networks.norm import ClassNorm
 from lit_gan.networks.resample import Blur, Down, up
+from lit_gan.networks.residual import DownConv, UpConv
 from lit_gan.networks.shape import pyramid
 from lit_gan.variants import VARIANTS
+from lit_gan.variants.biggan import BigGAN
 from lit_gan.variants.dcgan import DCGAN
 from lit_gan.variants.gan import GAN, Maxout
 from lit_gan.variants.r3gan import R3GAN, widths_of
 from lit_gan.variants.r3gan import Block as R3Block
+from lit_gan.variants.sagan import SAGAN
+from lit_gan.variants.sngan import SNGAN
 from lit_gan.variants.stylegan_lite import (
     EqualizedLinear,
     ModulatedConv,
@@ -27,12 +33,15 @@ from lit_gan.variants.stylegan_lite import (
     StyleGANLite,
     minibatch_std,
 )
-from lit_gan.variants.wgan_gp import WGANGP, ClassNorm, DownConv, UpConv, dequantised
+from lit_gan.variants.wgan_gp import WGANGP
 
 TINY: dict[str, dict[str, Any]] = {
     "gan": {"widths": [16], "d_widths": [8]},
     "dcgan": {"width": 4},
     "wgan-gp": {"width": 4},
+    "sngan": {"width": 4, "d_width": 4},
+    "sagan": {"width": 8, "d_width": 8, "conditional": False},
+    "biggan": {"width": 2, "latent_dim": 12, "conditional": False},
     "stylegan-lite": {"width": 4, "max_width": 8, "latent_dim": 8, "w_dim": 8, "mapping_depth": 2},
     "r3gan": {"width": 8, "blocks": 1, "latent_dim": 8},
 }
@@ -48,6 +57,8 @@ def count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
+CIFAR: dict[str, Any] = {"image_shape": (3, 32, 32), "width": 64, "latent_dim": 80, "num_classes": 10}
+CIFAR_SCRIPT = CIFAR | {"latent_dim": 128, "hierarchical": False, "shared_dim": 0, "attention": 0}
 COUNTS: list[tuple[type, dict[str, Any], int, int]] = [
     (GAN, {"image_shape": (1, 28, 28)}, 2_503_984, 1_231_441),
     (
@@ -63,6 +74,25 @@ COUNTS: list[tuple[type, dict[str, Any], int, int]] = [
     (WGANGP, {}, 1_204_483, 1_053_825),
     (WGANGP, {"conditional": True, "num_classes": 10}, 1_218_307, 1_055_115),
     (WGANGP, {"width": 256, "d_width": 128}, 4_276_739, 1_053_825),
+    (SNGAN, {}, 4_276_739, 1_053_825),
+    (SNGAN, {"image_shape": (3, 48, 48)}, 4_878_083, 10_141_441),
+    (SNGAN, {"image_shape": (3, 64, 64)}, 12_220_675, 10_141_441),
+    (SNGAN, {"image_shape": (3, 128, 128)}, 32_150_787, 29_017_857),
+    (SNGAN, {"conditional": True, "num_classes": 10}, 4_304_387, 1_055_105),
+    (SNGAN, {"conditional": True, "num_classes": 100}, 4_580_867, 1_066_625),
+    (SAGAN, {"num_classes": 1000}, 42_078_852, 39_463_618),
+    (SAGAN, {"num_classes": 1000, "attention": 64, "d_attention": 64}, 42_017_412, 39_448_258),
+    (SAGAN, {"num_classes": 10, "image_shape": (3, 32, 32)}, 4_386_308, 1_075_586),
+    (BigGAN, CIFAR_SCRIPT | {"num_classes": 10}, 4_304_387, 4_207_361),
+    (BigGAN, CIFAR_SCRIPT | {"num_classes": 100}, 4_580_867, 4_230_401),
+    (BigGAN, CIFAR | {"attention": 0}, 4_287_235, 4_207_361),
+    # The authors' code has attention behind all four blocks of this discriminator, three times 81,921 more.
+    (BigGAN, CIFAR, 4_369_156, 4_535_045 - 3 * 81_921),
+    (BigGAN, {"num_classes": 1000, "image_shape": (3, 64, 64), "width": 64}, 31_969_540, 20_571_842),
+    (BigGAN, {"num_classes": 1000, "image_shape": (3, 64, 64)}, 70_377_348, 45_511_970),
+    (BigGAN, {"num_classes": 1000}, 70_433_988, 87_982_370),
+    (BigGAN, {"num_classes": 1000, "width": 64}, 31_978_628, 39_448_258),
+    (BigGAN, {"num_classes": 1000, "image_shape": (3, 256, 256), "latent_dim": 140}, 82_235_844, 99_225_890),
     (StyleGANLite, {"image_shape": (3, 32, 32), "width": 512}, 21_523_475, 21_507_073),
     (StyleGANLite, {"image_shape": (3, 64, 64), "width": 256}, 23_819_544, 23_407_361),
     (R3GAN, {}, 20_732_160, 20_683_776),
@@ -102,7 +132,7 @@ def test_a_size_that_cannot_be_halved_is_an_error_that_names_it(name: str) -> No
         build(name, image_shape=(3, 30, 7))
 
 
-@pytest.mark.parametrize("name", ["wgan-gp", "stylegan-lite", "r3gan"])
+@pytest.mark.parametrize("name", ["wgan-gp", "sngan", "sagan", "biggan", "stylegan-lite", "r3gan"])
 def test_conditional_networks_read_the_label(name: str) -> None:
     module = build(name, image_shape=(3, 16, 16), conditional=True, num_classes=3)
     for parameter in module.parameters():
@@ -118,7 +148,7 @@ def test_conditional_networks_read_the_label(name: str) -> None:
     assert (fake[1] - fake[2]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("name", ["wgan-gp", "stylegan-lite", "r3gan"])
+@pytest.mark.parametrize("name", ["wgan-gp", "sngan", "sagan", "biggan", "stylegan-lite", "r3gan"])
 def test_conditional_on_unlabelled_data_is_an_error(name: str) -> None:
     with pytest.raises(UserError, match="labels"):
         build(name, image_shape=(3, 16, 16), conditional=True)
@@ -225,7 +255,7 @@ def test_points_of_the_plane_have_an_unbounded_output() -> None:
 
 
 def test_folded_resampling_is_the_plain_one() -> None:
-    up_conv, down_conv = UpConv(3).double(), DownConv(3).double()
+    up_conv, down_conv = UpConv(3, 5).double(), DownConv(3, 5).double()
     inputs = torch.randn(2, 3, 6, 8, dtype=torch.float64)
 
     doubled = F.interpolate(inputs, scale_factor=2, mode="nearest")

@@ -22,6 +22,9 @@ TINY: dict[str, list[str]] = {  # beside the arch's own YAML
     "lsgan": ["model.width=4"],
     "hinge-dcgan": ["model.width=4"],
     "wgan-gp": ["model.width=4"],
+    "sngan": ["model.width=4", "model.d_width=4"],
+    "sagan": ["model.width=8", "model.d_width=8"],
+    "biggan": ["model.width=2", "model.latent_dim=12", "model.shared_dim=4", "eval.standing_batches=2"],
     "stylegan-lite": ["model.width=4"],
     "r3gan": ["model.width=16", "model.full_stages=1"],
 }
@@ -43,6 +46,11 @@ def tiny_module(
     """An untrained tiny module of `arch`."""
     torch.manual_seed(0)
     return module_of(compose(arguments(arch, *more)), image_shape, classes)
+
+
+def classes_of(module: AdversarialModule) -> int:
+    """How many classes `tiny_module` was built for, where it reads labels; 0 where it does not."""
+    return 10 if module.conditional else 0
 
 
 def tiny_batch(module: AdversarialModule, shape: tuple[int, int, int] = (1, 16, 16), size: int = 4) -> Batch:

@@ -90,6 +90,7 @@ def evaluate(
             seed=seed if getattr(module, "seeded", True) else None,
             ema=getattr(module, "ema", None) is not None,
             truncation=truncation,
+            standing=getattr(module, "standing_batches", 0) or None,
         )
 
     scores = Scores(
@@ -195,7 +196,7 @@ def _add_fakes(
 ) -> None:
     shape = tuple(data.image_shape)
     broken = torch.zeros((), dtype=torch.int64, device=how.device)
-    with inference(module):
+    with inference(module, truncation=truncation):
         for indices in how.share(fakes):
             batch = sampling_batch(
                 module, seed, indices, data.num_classes, data.class_weights, truncation=truncation

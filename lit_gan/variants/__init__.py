@@ -4,6 +4,9 @@ VARIANTS: dict[str, str] = {
     "gan": "lit_gan.variants.gan:GAN",
     "dcgan": "lit_gan.variants.dcgan:DCGAN",
     "wgan-gp": "lit_gan.variants.wgan_gp:WGANGP",
+    "sngan": "lit_gan.variants.sngan:SNGAN",
+    "sagan": "lit_gan.variants.sagan:SAGAN",
+    "biggan": "lit_gan.variants.biggan:BigGAN",
     "stylegan-lite": "lit_gan.variants.stylegan_lite:StyleGANLite",
     "r3gan": "lit_gan.variants.r3gan:R3GAN",
 }
