@@ -201,6 +201,13 @@ class AdversarialModule(L.LightningModule):
             group.update(initial)
             group["lr"] = group["lr"] * factor
 
+    def after_step(self, player: Player) -> None:
+        """Called after every step of `player`, where a variant has something to do to its weights."""
+
+    def generator_turn(self) -> bool:
+        """Whether this trainer step, its discriminator updates done, moves the generator; a function of `d_updates`."""
+        return True
+
     # -- the alternation, once --------------------------------------------------------------------------------------
 
     @property
@@ -254,7 +261,11 @@ class AdversarialModule(L.LightningModule):
             self._update("d", opt_d, opt_g, chunk)
             self.d_updates += 1
             self.images_seen += len(chunk[self.real_key]) * world
-        self._update("g", opt_g, opt_d, chunks[-1])
+        if self.generator_turn():
+            self._update("g", opt_g, opt_d, chunks[-1])
+        else:  # the trainer counts its own steps by the generator's
+            opt_g._on_before_step()
+            opt_g._on_after_step()
         if world > 1:
             self.trainer.strategy.reduce_buffers(self)  # type: ignore[attr-defined]
         if self.ema is not None:
@@ -279,6 +290,7 @@ class AdversarialModule(L.LightningModule):
                 self.monitor.add(player, terms, images_seen=self.images_seen)
         self.schedule(player, optimizer.optimizer)
         self._step(player, optimizer)
+        self.after_step(player)
 
     def _step(self, player: Player, optimizer: LightningOptimizer) -> None:
         """Average over the ranks, measure and clip, step; Lightning counts the generator's step only."""

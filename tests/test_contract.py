@@ -16,7 +16,7 @@ from lit_gan.module import frozen, split, total
 from lit_gan.sampling import inference, sampling_batch
 from lit_gan.schema import PACKAGE
 from lit_gan.variants import VARIANTS
-from tiny import ARCHS, TINY, arguments, state, tiny_batch, tiny_module, tiny_run
+from tiny import ARCHS, TINY, arguments, classes_of, state, tiny_batch, tiny_module, tiny_run
 
 SHAPES = [(1, 16, 16), (3, 16, 16), (4, 16, 16), (3, 16, 24), (1, 12, 20), (3, 28, 28)]
 arch = pytest.mark.parametrize("arch", ARCHS)
@@ -41,7 +41,7 @@ def test_generates_images_like_the_real_ones(arch, shape):
     module = tiny_module(arch, image_shape=shape)
 
     with inference(module):
-        fake = module.generate(sampling_batch(module, 0, range(3)))
+        fake = module.generate(sampling_batch(module, 0, range(3), classes_of(module)))
 
     assert fake.shape == (3, *shape)
     assert fake.dtype == torch.float32
@@ -106,8 +106,10 @@ def test_samples_do_not_depend_on_their_batch_mates(arch):
     module = tiny_module(arch)
 
     with inference(module):
-        together = module.generate(sampling_batch(module, 0, range(6)))
-        alone = torch.cat([module.generate(sampling_batch(module, 0, [i])) for i in range(6)])
+        together = module.generate(sampling_batch(module, 0, range(6), classes_of(module)))
+        alone = torch.cat(
+            [module.generate(sampling_batch(module, 0, [i], classes_of(module))) for i in range(6)]
+        )
 
     assert torch.allclose(together, alone, atol=1e-5)
 
@@ -118,7 +120,7 @@ def test_generate_draws_nothing_from_the_global_stream(arch):
     before = torch.get_rng_state()
 
     with inference(module):
-        module.generate(sampling_batch(module, 0, range(2)))
+        module.generate(sampling_batch(module, 0, range(2), classes_of(module)))
 
     assert torch.equal(before, torch.get_rng_state())
 

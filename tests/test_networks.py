@@ -13,11 +13,12 @@ from torch.nn import functional as F
 from lit_gan.errors import UserError
 from lit_gan.networks.conv import conv2d
 from lit_gan.networks.logits import Logits
+from lit_gan.networks.maxout import Maxout
 from lit_gan.networks.resample import Blur, Down, up
 from lit_gan.networks.shape import pyramid
 from lit_gan.variants import VARIANTS
 from lit_gan.variants.dcgan import DCGAN
-from lit_gan.variants.gan import GAN, Maxout
+from lit_gan.variants.gan import GAN
 from lit_gan.variants.r3gan import R3GAN, widths_of
 from lit_gan.variants.r3gan import Block as R3Block
 from lit_gan.variants.stylegan_lite import (
@@ -32,6 +33,10 @@ from lit_gan.variants.wgan_gp import WGANGP, ClassNorm, DownConv, UpConv, dequan
 TINY: dict[str, dict[str, Any]] = {
     "gan": {"widths": [16], "d_widths": [8]},
     "dcgan": {"width": 4},
+    "wgan": {"width": 4},
+    "cgan": {"z_width": 8, "label_width": 8, "width": 16, "d_image_units": 8, "d_units": 8, "num_classes": 3},
+    "acgan": {"width": 16, "d_width": 4, "num_classes": 3},
+    "infogan": {"width": 4, "dense": 16, "q_units": 8},
     "wgan-gp": {"width": 4},
     "stylegan-lite": {"width": 4, "max_width": 8, "latent_dim": 8, "w_dim": 8, "mapping_depth": 2},
     "r3gan": {"width": 8, "blocks": 1, "latent_dim": 8},
@@ -85,18 +90,18 @@ def test_parameter_counts_are_those_of_the_papers_networks(
 @pytest.mark.parametrize("name", VARIANTS)
 def test_networks_run_at_any_channels_and_non_square_sizes(name: str, shape: tuple[int, int, int]) -> None:
     module = build(name, image_shape=shape)
-    batch = {"image": torch.rand(4, *shape) * 2 - 1}
+    batch = {"image": torch.rand(4, *shape) * 2 - 1, "label": torch.tensor([0, 1, 2, 0])}
 
     terms = {**module.discriminator_loss(batch), "g": module.generator_loss(batch)["adversarial"]}
     with torch.no_grad():
-        fake = module.eval().generate({"z": torch.randn(4, module.latent_dim)})
+        fake = module.eval().generate({"z": torch.randn(4, module.latent_dim), "label": batch["label"]})
 
     assert all(term.isfinite() and term.shape == () for term in terms.values())
     assert fake.shape == (4, *shape)
     assert fake.abs().max() <= 1
 
 
-@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "gan"])
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in ("gan", "cgan")])
 def test_a_size_that_cannot_be_halved_is_an_error_that_names_it(name: str) -> None:
     with pytest.raises(UserError, match=r"30x7.*image_size"):
         build(name, image_shape=(3, 30, 7))

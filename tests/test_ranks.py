@@ -74,6 +74,7 @@ def averaged_by_hand(arch: str, steps: int) -> AdversarialModule:
                     mine.grad = (mine.grad + other.grad) / 2
             lead.schedule(player, optimizers[player])
             optimizers[player].step()
+            lead.after_step(player)
             follow(replicas)
             for replica in replicas:
                 replica.d_updates += player == "d"

@@ -17,6 +17,7 @@ from filelock import FileLock
 import processes
 from lit_gan.callbacks.signals import StopOnSignal
 from lit_gan.checkpoints import defect, newest_whole
+from lit_gan.config import compose
 from lit_gan.errors import UserError
 from lit_gan.resume import compose_run
 from lit_gan.run import RunFolder
@@ -47,7 +48,7 @@ def broken_at(run: Path, images: int, folder: Path) -> Path:
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_resumed_run_ends_exactly_where_the_unbroken_one_does(arch, tmp_path):
-    per_step = 40 if arch == "wgan-gp" else 8
+    per_step = 8 * compose(arguments(arch)).get("optim.d_steps_per_g_step")
     straight = tiny_run(
         arch, tmp_path, f"run.images={6 * per_step}", f"checkpoint.every_images={per_step}", "checkpoint.keep=9",
         "optim.ema_half_life=20",

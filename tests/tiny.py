@@ -21,6 +21,16 @@ TINY: dict[str, list[str]] = {  # beside the arch's own YAML
     "dcgan": ["model.width=4"],
     "lsgan": ["model.width=4"],
     "hinge-dcgan": ["model.width=4"],
+    "wgan": ["model.width=4", "model.warm_up=0", "model.long_every=0"],
+    "cgan": [
+        "model.z_width=8",
+        "model.label_width=8",
+        "model.width=16",
+        "model.d_image_units=8",
+        "model.d_units=8",
+    ],
+    "acgan": ["model.width=16", "model.d_width=4"],
+    "infogan": ["model.width=4", "model.dense=16", "model.q_units=8"],
     "wgan-gp": ["model.width=4"],
     "stylegan-lite": ["model.width=4"],
     "r3gan": ["model.width=16", "model.full_stages=1"],
@@ -43,6 +53,11 @@ def tiny_module(
     """An untrained tiny module of `arch`."""
     torch.manual_seed(0)
     return module_of(compose(arguments(arch, *more)), image_shape, classes)
+
+
+def classes_of(module: AdversarialModule) -> int:
+    """How many classes `tiny_module` was built for, where it reads labels; 0 where it does not."""
+    return 10 if module.conditional else 0
 
 
 def tiny_batch(module: AdversarialModule, shape: tuple[int, int, int] = (1, 16, 16), size: int = 4) -> Batch:

@@ -3,6 +3,10 @@
 VARIANTS: dict[str, str] = {
     "gan": "lit_gan.variants.gan:GAN",
     "dcgan": "lit_gan.variants.dcgan:DCGAN",
+    "wgan": "lit_gan.variants.wgan:WGAN",
+    "cgan": "lit_gan.variants.cgan:CGAN",
+    "acgan": "lit_gan.variants.acgan:ACGAN",
+    "infogan": "lit_gan.variants.infogan:InfoGAN",
     "wgan-gp": "lit_gan.variants.wgan_gp:WGANGP",
     "stylegan-lite": "lit_gan.variants.stylegan_lite:StyleGANLite",
     "r3gan": "lit_gan.variants.r3gan:R3GAN",
