@@ -40,6 +40,7 @@ TINY: dict[str, dict[str, Any]] = {
     "wgan-gp": {"width": 4},
     "stylegan-lite": {"width": 4, "max_width": 8, "latent_dim": 8, "w_dim": 8, "mapping_depth": 2},
     "r3gan": {"width": 8, "blocks": 1, "latent_dim": 8},
+    "gat": {"width": 16, "heads": 2, "depth": 4, "patch": 4, "latent_dim": 8, "label_dim": 8},
 }
 SHAPES = [(1, 28, 28), (3, 32, 32), (4, 20, 12), (3, 16, 36)]
 

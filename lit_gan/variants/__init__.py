@@ -10,4 +10,5 @@ VARIANTS: dict[str, str] = {
     "wgan-gp": "lit_gan.variants.wgan_gp:WGANGP",
     "stylegan-lite": "lit_gan.variants.stylegan_lite:StyleGANLite",
     "r3gan": "lit_gan.variants.r3gan:R3GAN",
+    "gat": "lit_gan.variants.gat:GAT",
 }
