@@ -27,6 +27,7 @@ from lit_gan import schedules
 from lit_gan.ema import EMA, ramped_half_life
 from lit_gan.errors import UserError
 from lit_gan.monitor import Monitor
+from lit_gan.power_ema import gamma_of, weight_of_new
 from lit_gan.settings import Optim
 from lit_gan.strategy import FlatReduceStrategy, average_gradients
 
@@ -61,6 +62,7 @@ class AdversarialModule(L.LightningModule):
         self.needs: tuple[str, ...] = (self.real_key,)
         self.conditional = False
         self.ema: EMA | None = None
+        self.ema_wide: EMA | None = None  # twice as wide, for averages put together after training
         self.seed = 0  # of the random stream of training; set by the run
         self.run_record: dict[
             str, Any
@@ -100,7 +102,11 @@ class AdversarialModule(L.LightningModule):
 
     def finish(self) -> None:
         """Make the average of the generator, once both players exist."""
-        if self.optim.ema_half_life > 0:
+        width = self.optim.ema_width
+        if width is not None:
+            gamma_of(2 * width)  # raises where it is none
+            self.ema, self.ema_wide = EMA(self.generator), EMA(self.generator)
+        elif self.optim.ema_half_life > 0:
             self.ema = EMA(self.generator)
 
     def condition(self, conditional: bool, num_classes: int) -> int:
@@ -270,7 +276,7 @@ class AdversarialModule(L.LightningModule):
             self.trainer.strategy.reduce_buffers(self)  # type: ignore[attr-defined]
         if self.ema is not None:
             images = len(chunks[0][self.real_key]) * world * self.optim.d_steps_per_g_step
-            self.ema.update(self.generator, images=images, half_life=self.half_life())
+            self._average(images)
 
     def _update(
         self, player: Player, optimizer: LightningOptimizer, other: LightningOptimizer, chunk: Batch
@@ -291,6 +297,16 @@ class AdversarialModule(L.LightningModule):
         self.schedule(player, optimizer.optimizer)
         self._step(player, optimizer)
         self.after_step(player)
+
+    def _average(self, images: int) -> None:
+        """Move the averages after `images` more images."""
+        assert self.ema is not None
+        width = self.optim.ema_width
+        if self.ema_wide is None or width is None:
+            self.ema.update(self.generator, images=images, half_life=self.half_life())
+            return
+        for ema, its in ((self.ema, width), (self.ema_wide, 2 * width)):
+            ema.move(self.generator, weight_of_new(self.images_seen, images, gamma_of(its)))
 
     def _step(self, player: Player, optimizer: LightningOptimizer) -> None:
         """Average over the ranks, measure and clip, step; Lightning counts the generator's step only."""

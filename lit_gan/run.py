@@ -37,6 +37,10 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def averages(self) -> Path:
+        return self.path / "averages"
+
+    @property
     def samples(self) -> Path:
         return self.path / "samples"
 

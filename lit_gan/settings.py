@@ -28,6 +28,7 @@ class Optim:
     decay_images: int | None = None  # length of lr_schedule; constant afterwards
     ema_half_life: float = 0.0  # images; 0: the generator is not averaged
     ema_ramp: float | None = 0.05  # half-life at most this share of the images seen
+    ema_width: float | None = None  # relative width of power-function averages, instead: see docs/averages.md
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,9 @@ class Checkpoint:
     every_images: int | None = None  # null: a tenth of run.images
     every_minutes: float | None = 10.0
     keep: int = 2  # the newest so many, beside `last` and `best`
+    averages_every: int | None = (
+        None  # images from one snapshot of them to the next, with optim.ema_width; null: a fortieth
+    )
 
 
 @dataclass(frozen=True)
@@ -122,13 +126,15 @@ class Trainer:
 AT_LEAST: dict[str, float] = {  # the smallest value that makes sense; null is left alone
     **dict.fromkeys(("run.images", "data.batch_size", "trainer.nodes", "logger.every"), 1),
     **dict.fromkeys(("eval.images", "eval.batch_size", "eval.every_images", "metrics.real_images"), 1),
-    **dict.fromkeys(("checkpoint.every_images", "checkpoint.keep"), 1),
+    **dict.fromkeys(("checkpoint.every_images", "checkpoint.keep", "checkpoint.averages_every"), 1),
     **dict.fromkeys(("samples.rows", "samples.columns", "samples.every_images"), 1),
     **dict.fromkeys(("optim.accumulate", "optim.d_steps_per_g_step", "optim.decay_images"), 1),
     **dict.fromkeys(
         ("optim.lr", "optim.d_lr", "optim.beta1", "optim.beta2", "optim.eps", "optim.weight_decay"), 0
     ),
-    **dict.fromkeys(("optim.ema_half_life", "optim.ema_ramp", "optim.clip_norm", "optim.lr_end"), 0),
+    **dict.fromkeys(
+        ("optim.ema_half_life", "optim.ema_ramp", "optim.ema_width", "optim.clip_norm", "optim.lr_end"), 0
+    ),
     **dict.fromkeys(("seed", "data.workers", "checkpoint.every_minutes", "eval.max_share"), 0),
 }
 BELOW: dict[str, float] = {"optim.beta1": 1, "optim.beta2": 1, "seed": 2**32}

@@ -20,6 +20,8 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lit_gan import __version__
 from lit_gan.best import best_evaluation
 from lit_gan.build import data_of, extractor_of, module_of, settings
+from lit_gan.callbacks.averages import AverageSnapshots
+from lit_gan.callbacks.averages import forget_after as forget_averages_after
 from lit_gan.callbacks.checkpoint import CheckpointWriter, set_aside
 from lit_gan.callbacks.clock import Clock
 from lit_gan.callbacks.evaluation import Evaluation
@@ -65,6 +67,10 @@ def train(plan: Plan) -> int:
     if record:
         data.load_state_dict(record["data"])  # Lightning asks only a data source of the same class
     if checkpoint is not None:
+        if "average_width" in record:
+            raise UserError(
+                f"{checkpoint} is made by `lit-gan average` and cannot be trained: resume its run"
+            )
         check_fits(checkpoint, module)
     budget = _budget(config, module)
     if resumed_at >= budget:
@@ -88,6 +94,7 @@ def train(plan: Plan) -> int:
         if checkpoint is not None:
             run.forget_after(resumed_at)
             set_aside(run, resumed_at)
+            forget_averages_after(run, resumed_at)
     _arrange_layout(module, machine)
     module.run_record = {
         "format": 1,
@@ -174,8 +181,9 @@ def _callbacks(
         grid=grid,
         signals=signals,
     )
+    snapshots = AverageSnapshots(run, numbers, chosen.averages_every or max(budget // 40, 1))
     bar: list[L.Callback] = [KimgProgress(numbers, budget)] if config.get("trainer.progress") else []
-    return [clock, signals, numbers, grid, evaluation, writer, *bar]
+    return [clock, signals, numbers, grid, evaluation, writer, snapshots, *bar]
 
 
 def quiet() -> None:
