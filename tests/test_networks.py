@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from lit_gan.errors import UserError
 from lit_gan.networks.conv import conv2d
+from lit_gan.networks.equalized import EqualizedLinear
 from lit_gan.networks.logits import Logits
+from lit_gan.networks.minibatch import minibatch_std
 from lit_gan.networks.resample import Blur, Down, up
 from lit_gan.networks.shape import pyramid
 from lit_gan.variants import VARIANTS
@@ -20,13 +22,7 @@ from lit_gan.variants.dcgan import DCGAN
 from lit_gan.variants.gan import GAN, Maxout
 from lit_gan.variants.r3gan import R3GAN, widths_of
 from lit_gan.variants.r3gan import Block as R3Block
-from lit_gan.variants.stylegan_lite import (
-    EqualizedLinear,
-    ModulatedConv,
-    ModulatedUpConv,
-    StyleGANLite,
-    minibatch_std,
-)
+from lit_gan.variants.stylegan_lite import ModulatedConv, ModulatedUpConv, StyleGANLite
 from lit_gan.variants.wgan_gp import WGANGP, ClassNorm, DownConv, UpConv, dequantised
 
 TINY: dict[str, dict[str, Any]] = {

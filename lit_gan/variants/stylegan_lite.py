@@ -23,54 +23,15 @@ from torch.optim import Optimizer
 from lit_gan.losses import LOSSES
 from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.networks.conv import channels_last
-from lit_gan.networks.equalized import EqualizedConv, EqualizedLinear
+from lit_gan.networks.equalized import SQRT2, EqualizedConv, EqualizedLinear, lrelu
+from lit_gan.networks.mapping import Mapping
+from lit_gan.networks.minibatch import minibatch_std
 from lit_gan.networks.resample import Blur, Down, up
-from lit_gan.networks.shape import Pyramid, pyramid
+from lit_gan.networks.shape import pyramid, widths_of
 from lit_gan.penalties import zero_centred
 from lit_gan.settings import Optim
 
 TAPS = (1, 3, 3, 1)
-SQRT2 = sqrt(2)  # what a leaky ReLU takes from the second moment, about
-
-
-def lrelu(inputs: Tensor) -> Tensor:
-    """Leaky ReLU without its gain of sqrt(2): it is homogeneous, so the layer before can have the gain."""
-    return F.leaky_relu(inputs, 0.2)
-
-
-def normalised(z: Tensor) -> Tensor:
-    """Rows of unit second moment."""
-    z = z.float()
-    return z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
-
-
-class Mapping(nn.Module):
-    """z [B, Z] and labels [B] -> w [B, W]; with `latent_dim` 0 of labels alone, with 0 classes of z alone."""
-
-    def __init__(
-        self, latent_dim: int, num_classes: int, w_dim: int, depth: int, *, lr_multiplier: float
-    ) -> None:
-        super().__init__()
-        self.embed = EqualizedLinear(num_classes, w_dim) if num_classes else None
-        self.num_classes = num_classes
-        inputs = latent_dim + (w_dim if num_classes else 0)
-        self.layers = nn.ModuleList(
-            EqualizedLinear(inputs if i == 0 else w_dim, w_dim, gain=SQRT2, lr_multiplier=lr_multiplier)
-            for i in range(depth)
-        )
-
-    def forward(self, z: Tensor | None, label: Tensor | None = None) -> Tensor:
-        parts = [normalised(z)] if z is not None else []
-        if self.embed is not None:
-            assert label is not None
-            parts.append(normalised(self.embed(F.one_hot(label, self.num_classes).float())))
-        w = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-        with torch.autocast(
-            w.device.type, enabled=False
-        ):  # as in the official code: three digits of w are too few
-            for layer in self.layers:
-                w = lrelu(layer(w))
-        return w
 
 
 class ModulatedConv(nn.Module):
@@ -127,11 +88,6 @@ class ToImage(nn.Module):
     def forward(self, inputs: Tensor, style: Tensor) -> Tensor:
         scaled = inputs * (style * self.gain).to(inputs.dtype)[:, :, None, None]
         return F.conv2d(scaled, self.weight, self.bias)
-
-
-def widths_of(base: Pyramid, width: int, max_width: int) -> list[int]:
-    """Maps per resolution, base grid to image: `width` at the image, doubled at each halving, capped."""
-    return [min(width << (base.stages - stage), max_width) for stage in range(base.stages + 1)]
 
 
 class Generator(nn.Module):
@@ -248,22 +204,6 @@ class Block(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         h = lrelu(self.conv2(self.blur(lrelu(self.conv1(inputs)))))
         return torch.add(h, self.shortcut(inputs), alpha=1 / SQRT2)
-
-
-def minibatch_std(features: Tensor, group: int) -> Tensor:
-    """Append a map with the mean standard deviation within groups of consecutive samples.
-
-    [B, C, H, W] -> [B, C + 1, H, W].
-    In float32. A batch that `group` does not divide is cut into groups of its largest divisor below.
-    """
-    batch, _, height, width = features.shape
-    size = next(size for size in range(min(group, batch), 0, -1) if batch % size == 0)
-    with torch.autocast(features.device.type, enabled=False):
-        groups = features.float().reshape(batch // size, size, -1, height, width)
-        variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)  # [B / size, C, H, W]
-        deviation = (variance + 1e-8).sqrt().mean((1, 2, 3))
-    maps = deviation.repeat_interleave(size, output_size=batch).to(features.dtype)[:, None, None, None]
-    return torch.cat([features, maps.expand(-1, 1, height, width)], dim=1)
 
 
 class Discriminator(nn.Module):
