@@ -23,6 +23,7 @@ TINY: dict[str, list[str]] = {  # beside the arch's own YAML
     "hinge-dcgan": ["model.width=4"],
     "wgan-gp": ["model.width=4"],
     "stylegan-lite": ["model.width=4"],
+    "stylegan2": ["model.width=4"],
     "r3gan": ["model.width=16", "model.full_stages=1"],
 }
 COMMON = [

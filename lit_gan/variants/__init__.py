@@ -4,6 +4,6 @@ VARIANTS: dict[str, str] = {
     "gan": "lit_gan.variants.gan:GAN",
     "dcgan": "lit_gan.variants.dcgan:DCGAN",
     "wgan-gp": "lit_gan.variants.wgan_gp:WGANGP",
-    "stylegan-lite": "lit_gan.variants.stylegan_lite:StyleGANLite",
+    "stylegan2": "lit_gan.variants.stylegan2:StyleGAN2",
     "r3gan": "lit_gan.variants.r3gan:R3GAN",
 }
