@@ -12,8 +12,10 @@ from torch.nn import functional as F
 
 from lit_gan.errors import UserError
 from lit_gan.networks.conv import conv2d
+from lit_gan.networks.equalized import EqualizedLinear
 from lit_gan.networks.logits import Logits
 from lit_gan.networks.maxout import Maxout
+from lit_gan.networks.minibatch import minibatch_std
 from lit_gan.networks.resample import Blur, Down, up
 from lit_gan.networks.shape import pyramid
 from lit_gan.variants import VARIANTS
@@ -21,13 +23,7 @@ from lit_gan.variants.dcgan import DCGAN
 from lit_gan.variants.gan import GAN
 from lit_gan.variants.r3gan import R3GAN, widths_of
 from lit_gan.variants.r3gan import Block as R3Block
-from lit_gan.variants.stylegan_lite import (
-    EqualizedLinear,
-    ModulatedConv,
-    ModulatedUpConv,
-    StyleGANLite,
-    minibatch_std,
-)
+from lit_gan.variants.stylegan2 import ModulatedConv, ModulatedUpConv, StyleGAN2
 from lit_gan.variants.wgan_gp import WGANGP, ClassNorm, DownConv, UpConv, dequantised
 
 TINY: dict[str, dict[str, Any]] = {
@@ -38,7 +34,7 @@ TINY: dict[str, dict[str, Any]] = {
     "acgan": {"width": 16, "d_width": 4, "num_classes": 3},
     "infogan": {"width": 4, "dense": 16, "q_units": 8},
     "wgan-gp": {"width": 4},
-    "stylegan-lite": {"width": 4, "max_width": 8, "latent_dim": 8, "w_dim": 8, "mapping_depth": 2},
+    "stylegan2": {"width": 4, "max_width": 8, "latent_dim": 8, "w_dim": 8, "mapping_depth": 2},
     "r3gan": {"width": 8, "blocks": 1, "latent_dim": 8},
     "gat": {"width": 16, "heads": 2, "depth": 4, "patch": 4, "latent_dim": 8, "label_dim": 8},
 }
@@ -69,8 +65,8 @@ COUNTS: list[tuple[type, dict[str, Any], int, int]] = [
     (WGANGP, {}, 1_204_483, 1_053_825),
     (WGANGP, {"conditional": True, "num_classes": 10}, 1_218_307, 1_055_115),
     (WGANGP, {"width": 256, "d_width": 128}, 4_276_739, 1_053_825),
-    (StyleGANLite, {"image_shape": (3, 32, 32), "width": 512}, 21_523_475, 21_507_073),
-    (StyleGANLite, {"image_shape": (3, 64, 64), "width": 256}, 23_819_544, 23_407_361),
+    (StyleGAN2, {"image_shape": (3, 32, 32), "width": 512}, 21_523_475, 21_507_073),
+    (StyleGAN2, {"image_shape": (3, 64, 64), "width": 256}, 23_819_544, 23_407_361),
     (R3GAN, {}, 20_732_160, 20_683_776),
     (R3GAN, {"conditional": True, "num_classes": 10}, 20_781_952, 21_280_512),
     (R3GAN, {"image_shape": (3, 64, 64)}, 22_429_824, 22_381_440),
@@ -108,7 +104,7 @@ def test_a_size_that_cannot_be_halved_is_an_error_that_names_it(name: str) -> No
         build(name, image_shape=(3, 30, 7))
 
 
-@pytest.mark.parametrize("name", ["wgan-gp", "stylegan-lite", "r3gan"])
+@pytest.mark.parametrize("name", ["wgan-gp", "stylegan2", "r3gan"])
 def test_conditional_networks_read_the_label(name: str) -> None:
     module = build(name, image_shape=(3, 16, 16), conditional=True, num_classes=3)
     for parameter in module.parameters():
@@ -124,7 +120,7 @@ def test_conditional_networks_read_the_label(name: str) -> None:
     assert (fake[1] - fake[2]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("name", ["wgan-gp", "stylegan-lite", "r3gan"])
+@pytest.mark.parametrize("name", ["wgan-gp", "stylegan2", "r3gan"])
 def test_conditional_on_unlabelled_data_is_an_error(name: str) -> None:
     with pytest.raises(UserError, match="labels"):
         build(name, image_shape=(3, 16, 16), conditional=True)
@@ -273,7 +269,7 @@ def test_generator_batch_is_twice_the_critics() -> None:
     assert seen == [6]
 
 
-# -- stylegan-lite ------------------------------------------------------------------------------------------
+# -- stylegan2 ----------------------------------------------------------------------------------------------
 
 
 def plain_modulated_conv(layer: ModulatedConv, inputs: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
@@ -329,7 +325,7 @@ def test_minibatch_std_is_the_mean_deviation_within_each_group(batch: int, group
 
 
 def test_noise_is_fresh_in_training_and_constant_in_inference() -> None:
-    module = build("stylegan-lite", image_shape=(1, 8, 8))
+    module = build("stylegan2", image_shape=(1, 8, 8))
     nn.init.ones_(module.generator.strength)
     z = torch.randn(2, 8)
 
@@ -343,7 +339,7 @@ def test_noise_is_fresh_in_training_and_constant_in_inference() -> None:
 
 
 def test_truncation_zero_is_the_mean_image_and_one_changes_nothing() -> None:
-    module = build("stylegan-lite", image_shape=(1, 8, 8)).eval()
+    module = build("stylegan2", image_shape=(1, 8, 8)).eval()
     z = torch.randn(2, 8)
 
     with torch.no_grad():
@@ -358,7 +354,7 @@ def test_truncation_zero_is_the_mean_image_and_one_changes_nothing() -> None:
 
 
 def test_style_mixing_takes_the_second_style_from_the_crossover_on() -> None:
-    module = build("stylegan-lite", image_shape=(1, 8, 8)).eval()
+    module = build("stylegan2", image_shape=(1, 8, 8)).eval()
     generator, (first, second) = module.generator, torch.randn(2, 2, 8)
     layers = generator.layers
 
@@ -370,7 +366,7 @@ def test_style_mixing_takes_the_second_style_from_the_crossover_on() -> None:
 
 
 def test_r1_comes_in_every_interval_th_step_with_its_weight_multiplied() -> None:
-    module = build("stylegan-lite", image_shape=(1, 8, 8), r1_interval=2)
+    module = build("stylegan2", image_shape=(1, 8, 8), r1_interval=2)
     batch = {"image": torch.rand(4, 1, 8, 8)}
 
     keys = []

@@ -8,7 +8,7 @@ VARIANTS: dict[str, str] = {
     "acgan": "lit_gan.variants.acgan:ACGAN",
     "infogan": "lit_gan.variants.infogan:InfoGAN",
     "wgan-gp": "lit_gan.variants.wgan_gp:WGANGP",
-    "stylegan-lite": "lit_gan.variants.stylegan_lite:StyleGANLite",
+    "stylegan2": "lit_gan.variants.stylegan2:StyleGAN2",
     "r3gan": "lit_gan.variants.r3gan:R3GAN",
     "gat": "lit_gan.variants.gat:GAT",
 }
