@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lit_gan.augment import build_augmenter
 from lit_gan.config import Config
 from lit_gan.data import build_data
 from lit_gan.data.base import ImageData
@@ -16,6 +17,7 @@ from lit_gan.metrics import Extractor, build_extractor
 from lit_gan.module import AdversarialModule
 from lit_gan.settings import (
     SECTIONS,
+    Augment,
     Checkpoint,
     Eval,
     Logger,
@@ -61,6 +63,8 @@ def module_of(config: Config, image_shape: tuple[int, int, int], num_classes: in
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{config['arch']} for images {image_shape}: {first}; check model.*") from error
     module.seed = config["seed"]
+    chosen: Augment = settings(config, "augment")
+    module.augment = build_augmenter(chosen, image_shape=image_shape, duration=module.optim.decay_images)
     return module
 
 
@@ -78,6 +82,6 @@ def extractor_of(config: Config, data: ImageData, device: torch.device | str) ->
 
 
 __all__ = [
-    "Checkpoint", "Eval", "Logger", "Metrics", "Optim", "Run", "Samples", "Trainer",
+    "Augment", "Checkpoint", "Eval", "Logger", "Metrics", "Optim", "Run", "Samples", "Trainer",
     "data_of", "extractor_of", "module_of", "settings",
 ]  # fmt: skip

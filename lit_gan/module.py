@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lit_gan import schedules
+from lit_gan.augment import Augmenter
 from lit_gan.ema import EMA, ramped_half_life
 from lit_gan.errors import UserError
 from lit_gan.monitor import Monitor
@@ -50,6 +51,9 @@ class AdversarialModule(L.LightningModule):
     fresh_reals_for_generator: ClassVar[bool] = (
         False  # whether the generator step reads a real batch of its own
     )
+    relative: ClassVar[bool] = (
+        False  # whether logits mean something in their differences alone, as a critic's
+    )
 
     generator: nn.Module
     discriminator: nn.Module
@@ -63,6 +67,7 @@ class AdversarialModule(L.LightningModule):
         self.conditional = False
         self.ema: EMA | None = None
         self.ema_wide: EMA | None = None  # twice as wide, for averages put together after training
+        self.augment: Augmenter | None = None
         self.seed = 0  # of the random stream of training; set by the run
         self.run_record: dict[
             str, Any
@@ -145,7 +150,15 @@ class AdversarialModule(L.LightningModule):
 
     def shown_alike(self, *images: Tensor) -> tuple[Tensor, ...]:
         """As `shown`, of several batches of one shape whose samples at one place stay comparable: pairs, or replays."""
-        return images
+        if self.augment is None:
+            return images
+        transform = self.augment.draw(images[0], images_seen=self.images_seen)
+        return tuple(transform(batch) for batch in images)
+
+    def observe(self, real_logits: Tensor, fake_logits: Tensor) -> None:
+        """Tell who listens how D judged; every `discriminator_loss` calls it once. Costs nothing where nobody does."""
+        if self.augment is not None:
+            self.augment.observe(real_logits - fake_logits if self.relative else real_logits)
 
     @property
     def sampler(self) -> nn.Module:
@@ -266,7 +279,11 @@ class AdversarialModule(L.LightningModule):
         for chunk in chunks[: self.optim.d_steps_per_g_step]:
             self._update("d", opt_d, opt_g, chunk)
             self.d_updates += 1
-            self.images_seen += len(chunk[self.real_key]) * world
+            images = len(chunk[self.real_key]) * world
+            self.images_seen += images
+            if self.augment is not None:
+                numbers = self.augment.advance(images, images_seen=self.images_seen, device=self.device)
+                self.monitor.add("augment", numbers, images_seen=self.images_seen)
         if self.generator_turn():
             self._update("g", opt_g, opt_d, chunks[-1])
         else:  # the trainer counts its own steps by the generator's
@@ -287,6 +304,10 @@ class AdversarialModule(L.LightningModule):
             for parameter in parameters_of(optimizer):
                 parameter.grad = None
             for micro in split(chunk, parts):
+                if player == "d" and self.augment is not None:
+                    micro = self.augment.deceive(
+                        micro, self.real_key, self.fakes, images_seen=self.images_seen
+                    )
                 terms = losses(micro)
                 loss = total(terms) if parts == 1 else total(terms) / parts
                 if self._direct:
@@ -360,6 +381,7 @@ class AdversarialModule(L.LightningModule):
             "variant": type(self).__name__,
             "images_seen": self.images_seen,
             "d_updates": self.d_updates,
+            "augment": self.augment.state() if self.augment is not None else {},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -370,6 +392,8 @@ class AdversarialModule(L.LightningModule):
             )
         self.images_seen = record["images_seen"]
         self.d_updates = record["d_updates"]
+        if self.augment is not None:
+            self.augment.restore(record.get("augment", {}))
 
 
 # Lightning inspects the signature in every step; kept here, it need not be taken apart each time.

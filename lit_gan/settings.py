@@ -32,6 +32,19 @@ class Optim:
 
 
 @dataclass(frozen=True)
+class Augment:
+    """What the discriminator sees of reals and fakes, for small data; see docs/augmentation.md."""
+
+    name: Literal["none", "diffaugment", "ada", "apa"] = "none"
+    policy: list[str] | None = None  # groups of transforms, group:share for a share of p; null: the paper's
+    p: float | None = None  # how often each acts; null: adapted to the discriminator (diffaugment: 1)
+    p_end: float | None = None  # p follows half a cosine to it over optim.decay_images
+    target: float = 0.6  # of an adapted p: where it holds r_t, the mean sign of D(real)
+    images: int = 500_000  # in which an adapted p can go from 0 to 1
+    interval: int = 4  # discriminator updates from one change of an adapted p to the next
+
+
+@dataclass(frozen=True)
 class Run:
     """Where a run lies and how long it trains."""
 
@@ -135,12 +148,17 @@ AT_LEAST: dict[str, float] = {  # the smallest value that makes sense; null is l
     **dict.fromkeys(
         ("optim.ema_half_life", "optim.ema_ramp", "optim.ema_width", "optim.clip_norm", "optim.lr_end"), 0
     ),
+    **dict.fromkeys(("augment.images", "augment.interval"), 1),
+    **dict.fromkeys(("augment.p", "augment.p_end"), 0),
+    "augment.target": -1,
     **dict.fromkeys(("seed", "data.workers", "checkpoint.every_minutes", "eval.max_share"), 0),
 }
+AT_MOST: dict[str, float] = dict.fromkeys(("augment.p", "augment.p_end", "augment.target"), 1)
 BELOW: dict[str, float] = {"optim.beta1": 1, "optim.beta2": 1, "seed": 2**32}
 SECTIONS: dict[str, type] = {
     "run": Run,
     "optim": Optim,
+    "augment": Augment,
     "eval": Eval,
     "metrics": Metrics,
     "checkpoint": Checkpoint,

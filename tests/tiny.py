@@ -34,6 +34,7 @@ TINY: dict[str, list[str]] = {  # beside the arch's own YAML
     "wgan-gp": ["model.width=4"],
     "stylegan-lite": ["model.width=4"],
     "stylegan2": ["model.width=4"],
+    "stylegan2-ada": ["model.width=4"],
     "r3gan": ["model.width=16", "model.full_stages=1"],
     "gat": ["model.width=16", "model.heads=2", "model.depth=4", "model.patch=4", "model.label_dim=8"],
 }

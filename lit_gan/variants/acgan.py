@@ -115,6 +115,7 @@ class ACGAN(AdversarialModule):
         named = F.cross_entropy(real[:, 1:].float(), batch["label"]) + F.cross_entropy(
             fake[:, 1:].float(), batch["label"]
         )
+        self.observe(real[:, 0], fake[:, 0])
         return {
             "adversarial": self.loss.discriminator(real[:, 0], fake[:, 0]),
             "class": self.class_weight * named,

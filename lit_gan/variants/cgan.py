@@ -125,6 +125,7 @@ class CGAN(AdversarialModule):
         label = batch["label"]
         real_logits = self.logits(self.shown(batch["image"]), label)
         fake_logits = self.logits(self.shown(fake), label)
+        self.observe(real_logits, fake_logits)
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:

@@ -48,6 +48,7 @@ class DCGAN(AdversarialModule):
             fake = self.fakes(batch)  # [B, C, H, W]
         # Two passes: batch norm must not see a mixture of both, or D could tell them apart by its statistics.
         real_logits, fake_logits = self.logits(self.shown(batch["image"])), self.logits(self.shown(fake))
+        self.observe(real_logits, fake_logits)
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:

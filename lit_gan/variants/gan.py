@@ -114,6 +114,7 @@ class GAN(AdversarialModule):
             fake = self.fakes(batch)
         # No layer of D mixes samples: both halves in one pass.
         real_logits, fake_logits = self.logits(self.shown(torch.cat([real, fake.to(real.dtype)]))).chunk(2)
+        self.observe(real_logits, fake_logits)
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:

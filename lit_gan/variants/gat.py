@@ -234,6 +234,7 @@ class GAT(AdversarialModule):
         lr=2e-4, beta1=0.0, beta2=0.99, clip_norm=1.0, ema_half_life=355_000.0, ema_ramp=None
     )
     truncates: ClassVar[bool] = True
+    relative: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -282,6 +283,7 @@ class GAT(AdversarialModule):
         noise, fake_noise = self.noise(real), self.noise(fake)
         real_logits, r1 = self.judged(real, noise, label)
         fake_logits, r2 = self.judged(fake, fake_noise, label)
+        self.observe(real_logits, fake_logits)
         return {
             "adversarial": relativistic_discriminator(real_logits, fake_logits),
             "r1": self.gamma / 2 * r1,

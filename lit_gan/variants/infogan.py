@@ -171,6 +171,7 @@ class InfoGAN(AdversarialModule):
             fake = self.generator(z)  # [B, C, H, W]
         real_logits = self.logits(self.shown(batch["image"]))
         fake_logits, features = self.discriminator(self.shown(fake))
+        self.observe(real_logits, fake_logits)
         return {
             "adversarial": self.loss.discriminator(real_logits, fake_logits),
             **self.information(features, z),

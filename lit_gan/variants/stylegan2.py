@@ -318,6 +318,7 @@ class StyleGAN2(AdversarialModule):
             real_logits = self.logits(self.shown(batch["image"]), label)
         # Real and fake in passes of their own: minibatch_std must not compare them with each other.
         fake_logits = self.logits(self.shown(fake), label)
+        self.observe(real_logits, fake_logits)
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits), **terms}
 
     def generator_loss(self, batch: Batch) -> Losses:

@@ -25,6 +25,7 @@ LONG = 100  # critic steps before the generator's first steps, and before some l
 
 
 class WGAN(AdversarialModule):
+    relative: ClassVar[bool] = True
     optim_defaults: ClassVar[Optim] = Optim(
         name="rmsprop",
         lr=5e-5,
@@ -68,6 +69,7 @@ class WGAN(AdversarialModule):
         with torch.no_grad():
             fake = self.fakes(batch)  # [B, C, H, W]
         real_logits, fake_logits = self.logits(self.shown(batch["image"])), self.logits(self.shown(fake))
+        self.observe(real_logits, fake_logits)
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:
