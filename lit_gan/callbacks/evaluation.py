@@ -19,7 +19,7 @@ from lit_gan.callbacks.signals import Interrupted, StopOnSignal
 from lit_gan.errors import UserError
 from lit_gan.hardware import describe_hardware
 from lit_gan.loggers import summarise
-from lit_gan.metrics import Extractor, Score, log_values
+from lit_gan.metrics import Extractor, PerceptualNetwork, Score, log_values
 from lit_gan.metrics.evaluate import evaluate
 from lit_gan.metrics.protocol import Scores
 from lit_gan.module import AdversarialModule
@@ -47,6 +47,7 @@ class Evaluation(L.Callback):
         extractor: Extractor | None,
         settings: Eval,
         *,
+        lpips: PerceptualNetwork | None = None,
         reals: int | None,
         budget: int,
         numbers: Numbers,
@@ -55,7 +56,7 @@ class Evaluation(L.Callback):
         signals: StopOnSignal,
     ) -> None:
         self.run = run
-        self.extractor = extractor
+        self.extractor, self.lpips = extractor, lpips
         self.settings = settings
         self.reals = reals
         self.budget = budget
@@ -93,7 +94,7 @@ class Evaluation(L.Callback):
 
     def _evaluate(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         self.grid.write(trainer, module)
-        if self.extractor is None:  # eval.metrics=[]: the grid alone
+        if not self.settings.metrics:  # the grid alone
             return
         try:
             self._score_all(trainer, module)
@@ -147,7 +148,6 @@ class Evaluation(L.Callback):
 
     def _measure(self, trainer: L.Trainer, module: AdversarialModule, fakes: int) -> Scores:
         """The scores of so many fakes, while the clock of training stands; raises `Interrupted` after a signal."""
-        assert self.extractor is not None
         self.numbers.clock.pause()
         try:
             return evaluate(
@@ -155,13 +155,14 @@ class Evaluation(L.Callback):
                 trainer.datamodule,  # type: ignore[attr-defined]
                 metrics=self.settings.metrics,
                 extractor=self.extractor,
+                lpips=self.lpips,
                 fakes=fakes,
                 seed=self.settings.seed,
                 batch_size=self.settings.batch_size,
                 reals=self.reals,
                 rank=trainer.global_rank,
                 world=trainer.world_size,
-                errors=self.extractor.dim <= CHEAP_ERRORS or module.images_seen >= self.budget,
+                errors=self._cheap_errors or module.images_seen >= self.budget,
                 should_stop=self.signals.check if trainer.world_size == 1 else None,
             )
         except torch.OutOfMemoryError:
@@ -170,6 +171,10 @@ class Evaluation(L.Callback):
             ) from None
         finally:
             self.numbers.clock.go()
+
+    @property
+    def _cheap_errors(self) -> bool:
+        return self.extractor is None or self.extractor.dim <= CHEAP_ERRORS
 
     def _write(
         self,

@@ -13,7 +13,7 @@ augmentation (of the follow-up). Differs: the crossover of style mixing is drawn
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -197,7 +197,7 @@ class Generator(nn.Module):
         """`mixed`: a second z [B, Z] and the layer [B] where it takes over; `truncation`: psi."""
         if mixed is None:
             w = self.mapping(z, label)
-            styles = self.affine(self._truncated(w, truncation))  # [B, sum of widths]
+            styles = self.affine(self.truncated(w, truncation))  # [B, sum of widths]
         else:
             other, crossover = mixed
             label2 = torch.cat([label, label]) if label is not None else None
@@ -206,12 +206,14 @@ class Generator(nn.Module):
             styles = torch.where(self.layer_of_column < crossover[:, None], first, second)
         if self.training:
             self.w_mean.lerp_(w.detach().float().mean(0), 0.005)  # the paper's 0.995 per batch
-        return self._synthesise(styles)
+        return self.synthesise(styles)
 
-    def _truncated(self, w: Tensor, truncation: Tensor | None) -> Tensor:
+    def truncated(self, w: Tensor, truncation: Tensor | None) -> Tensor:
+        """w [B, W] drawn towards its mean."""
         return w if truncation is None else torch.lerp(self.w_mean.to(w.dtype), w, truncation.to(w.dtype))
 
-    def _synthesise(self, styles: Tensor) -> Tensor:
+    def synthesise(self, styles: Tensor) -> Tensor:
+        """Images of what the affine layers make of w, [B, sum of widths]."""
         noise = self.noise
         if self.training:
             noise = torch.randn(len(styles), noise.shape[1], device=styles.device)
@@ -373,6 +375,16 @@ class StyleGANLite(AdversarialModule):
     def generate(self, batch: Batch) -> Tensor:
         fake: Tensor = self.sampler(batch["z"], self.label(batch), truncation=batch.get("truncation"))
         return fake.float().clamp(-1, 1)
+
+    def styles(self, batch: Batch) -> Tensor:
+        """w [B, W] as `generate` makes it, truncated where the batch says so."""
+        network = cast(Generator, self.sampler)
+        return network.truncated(network.mapping(batch["z"], self.label(batch)), batch.get("truncation"))
+
+    def synthesise(self, w: Tensor, batch: Batch) -> Tensor:
+        """Images [B, C, H, W] of w [B, W], as `generate` makes them but not clamped."""
+        network = cast(Generator, self.sampler)
+        return network.synthesise(network.affine(w)).float()
 
     def configure_optimizers(self) -> list[Optimizer]:
         d_lr = self.optim.d_lr or self.optim.lr
