@@ -34,7 +34,7 @@ class WeightFile:
     """A published file, as its authors put it on the net."""
 
     file: str  # the name it is looked for under
-    url: str
+    url: str  # or torchvision:NAME.VERSION, whose library knows where
     sha256: str | None  # None: not known to us, then any file is taken and its hash goes into the protocol
     size: int  # bytes; 0: not known to us
     about: str  # whose, and the licence
@@ -48,6 +48,16 @@ class WeightFile:
     def places(self) -> tuple[Path, Path]:
         """Where it is looked for, in this order: with other programs' files of its kind, then with ours."""
         return hub_folder() / self.file, self.own
+
+    def address(self) -> str:
+        """Where it can be fetched."""
+        library, _, name = self.url.partition(":")
+        if library != "torchvision":
+            return self.url
+        from torchvision import models
+
+        kind, _, version = name.partition(".")
+        return str(getattr(models, kind)[version].url)
 
     def found(self) -> Path | None:
         return next((path for path in self.places if path.is_file()), None)
@@ -79,14 +89,14 @@ KNOWN = {
     ),
     "lpips-vgg": WeightFile(
         file="vgg16-397923af.pth",
-        url="https://download.pytorch.org/models/vgg16-397923af.pth",
+        url="torchvision:VGG16_Weights.IMAGENET1K_V1",
         sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
         size=553_433_881,
         about="VGG-16 of torchvision, the backbone of LPIPS and PPL; BSD-3-Clause",
     ),
     "lpips-alex": WeightFile(
         file="alexnet-owt-7be5be79.pth",
-        url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        url="torchvision:AlexNet_Weights.IMAGENET1K_V1",
         sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
         size=244_408_911,
         about="AlexNet of torchvision, the other backbone of LPIPS; BSD-3-Clause",
@@ -197,7 +207,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def download(wanted: WeightFile) -> str:
     """Fetches the file into lit-gan's folder, whole or not at all; its sha256. OSError where that fails."""
-    with urllib.request.urlopen(wanted.url, timeout=TIMEOUT) as response:
+    with urllib.request.urlopen(wanted.address(), timeout=TIMEOUT) as response:
         return _keep(response, wanted, f"{wanted.url} sent something else")
 
 
