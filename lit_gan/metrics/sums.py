@@ -32,6 +32,11 @@ class SumMetric(Metric):
     full_state_update: bool = False
     is_differentiable: bool = False
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not self.sync_on_compute:  # synchronised by hand: it would be undone by the first `compute` of several
+            self._should_unsync = False
+
     @property
     def update_called(self) -> bool:
         """Whether there may be samples: a rank without any is in order, and torchmetrics would warn of it."""
