@@ -105,8 +105,8 @@ class EvaluationMetric(SumMetric):
         """Takes features [B, D], logits [B, K] and the samples' numbers [B] (below `samples`) of one side."""
         raise NotImplementedError
 
-    def add_labelled(self, features: Tensor, labels: Tensor, *, real: bool) -> None:
-        """Takes features [B, D] and labels [B] of one side: the data's, or those that the fakes were made for."""
+    def add_labelled(self, features: Tensor, labels: Tensor, indices: Tensor, *, real: bool) -> None:
+        """Takes features [B, D], labels [B] (the data's, or those that the fakes were made for) and the numbers [B]."""
         raise NotImplementedError
 
     def real_state(self) -> Arrays:
