@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from omegaconf import OmegaConf
 
 from lit_gan import wandb_file
-from lit_gan.best import LOWER_IS_BETTER, best_evaluation
+from lit_gan.best import BETTER, best_evaluation
 from lit_gan.errors import UserError
 from lit_gan.run import RunFolder
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
 
 Kind = Literal["line", "bar", "media"]
-SCORES = ("fid", "kid", "is", "modes")  # the order in which scores are shown; others follow
+SCORES = tuple(BETTER)  # the order in which scores are shown; others follow
 NORM = "gradient_norm"
 CONFIG = ("arch.value", "data.value.name", "seed.value")  # columns of the runs table, as W&B spells them
 
@@ -49,7 +49,7 @@ def panels_for(names: Collection[str]) -> list[Section]:
     losses = sorted(n for n in names if n.startswith(("d/", "g/")) and not n.endswith(NORM))
     health = sorted(n for n in names if n.startswith(("d/", "g/", "optim/")) and n not in losses)
     speed = sorted(n for n in names if n.startswith("speed/"))
-    best = [f"best/{metric}" for metric in LOWER_IS_BETTER if f"best/{metric}" in names]
+    best = [f"best/{metric}" for metric in BETTER if f"best/{metric}" in names]
     shown = {*scores, *losses, *health, *speed, *best, "samples", "best/kimg", "kimg"}
     others = sorted(n for n in names if n not in shown and not n.startswith("_"))
     sections = {
@@ -169,10 +169,10 @@ def view(sections: Sequence[Section], names: Collection[str], project: str, enti
             line.groupby, line.groupby_aggfunc, line.groupby_rangefunc = Config("arch"), "mean", "minmax"
         return line
 
-    best = [name for name in ("best/fid", "best/kid", "best/kimg") if name in names]
+    best = [f"best/{name}" for name in (*BETTER, "kimg") if f"best/{name}" in names]
     columns = [*(f"summary:{name}" for name in best), *(f"config:{key}" for key in CONFIG)]
     first = (
-        ws.Ordering(ws.Summary(best[0]))
+        ws.Ordering(ws.Summary(best[0]), ascending=BETTER.get(best[0].partition("/")[2]) == "lower")
         if best
         else ws.Ordering(ws.Metric("CreatedTimestamp"), ascending=False)
     )

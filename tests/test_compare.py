@@ -20,6 +20,7 @@ from PIL import Image
 from lit_gan.cli import main
 from lit_gan.compare.curves import plot, spread, ticks
 from lit_gan.compare.grids import LARGEST, bands, marks, png
+from lit_gan.compare.page import page
 from lit_gan.compare.records import read_records
 from lit_gan.compare.tables import Comparison, Quantity, compare
 from lit_gan.compare.text import comma_separated, markdown
@@ -186,6 +187,35 @@ def test_heading_says_how_the_scores_were_made(three_seeds):
                  "1,797 reals of digits (dddddddd..): all",
                  "real against real 0.5 at 599 images", "protocol version 1"):  # fmt: skip
         assert part in text
+
+
+def test_higher_is_better_where_it_is(tmp_path):
+    for name, values in (
+        ("low", {0: 0.9, 1000: 0.5, 2000: 0.4}),
+        ("high", {0: 0.0, 1000: 0.6, 2000: 0.7, 3000: 0.7}),
+    ):
+        scores = {
+            seen: {"dc": score(value, {"metric": "dc"}, parts={"coverage": value})}
+            for seen, value in values.items()
+        }
+        made(tmp_path, name, scores, config={"arch": name})
+
+    (table,) = compared(tmp_path).tables
+
+    shown = rows(markdown(compared(tmp_path)))
+    assert [(row["arch"], row["best DC"], row["kimg"]) for row in shown] == [
+        ("high", "0.70", "3"),
+        ("low", "0.50", "1"),
+    ]
+    assert [row.curves[0].best.images for row in table.rows] == [3000, 1000], "of equal scores the later"
+    assert "lead-score>0.70<" in page(compared(tmp_path))
+
+
+def test_ranks_by_the_metric_that_chose_the_checkpoints(tmp_path):
+    scores = {metric: score(1.0, {"metric": metric}) for metric in ("is", "authenticity", "ndb", "cmmd")}
+    made(tmp_path, "a", {1000: scores})
+
+    assert compared(tmp_path).tables[0].metric == "cmmd"
 
 
 def test_untrained_generator_is_the_best_of_no_run(tmp_path):

@@ -86,6 +86,16 @@ def test_view_reads_names_that_wandb_has_over_kimg(run):
     assert [line["groupBy"] for line in lines if line["metrics"] == ["val/fid"]] == ["arch.value"]
 
 
+@pytest.mark.parametrize(("metric", "ascending"), [("fid", True), ("dc", False)])
+def test_table_of_runs_begins_with_the_best(metric: str, ascending: bool):
+    names = {f"best/{metric}", "best/kimg", "val/is"}
+
+    spec = view(panels_for(names), names, "lit-gan", "us")._spec["spec"]
+
+    (key,) = spec["section"]["runSets"][0]["sort"]["keys"]
+    assert (key["key"]["name"], key["ascending"]) == (f"best/{metric}", ascending)
+
+
 def test_dry_run_prints_the_view_of_a_run_or_a_folder(run, capsys, monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     printed = []

@@ -9,19 +9,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from lit_gan.best import BETTER, is_higher_better, rank
 from lit_gan.compare.labels import one_each, rows_of
 from lit_gan.compare.records import Record, Scored
 from lit_gan.compare.words import differences, short
 from lit_gan.errors import UserError
 
-HEADLINES = (
-    "fid",
-    "kid",
-    "is",
-    "modes",
-    "pr",
-)  # the first that there is ranks, unless --metric says otherwise
-HIGHER_IS_BETTER = ("is", "modes", "pr", "dc", "authenticity", "toy-modes")
 BESIDE = (  # metric, its part, the column's title: shown next to the metric that ranks
     ("kid", "", "KID"),
     ("is", "", "IS"),
@@ -59,7 +52,7 @@ class Curve:
     def best(self) -> Scored:
         """Of the trained generator, where it was measured at all."""
         trained = [score for score in self.scores if score.images > 0] or list(self.scores)
-        return min(trained, key=lambda s: -s.value if s.metric in HIGHER_IS_BETTER else s.value)
+        return min(trained, key=lambda s: rank(s.metric, s.value, s.images))
 
     @property
     def final(self) -> Scored | None:
@@ -147,7 +140,7 @@ class Comparison:
 
 
 def compare(records: Sequence[Record], metrics: Sequence[str] = (), *, each: bool = False) -> Comparison:
-    """Tables of the scores by `metrics`, one for each data set and protocol; by default FID, or the first there is."""
+    """Tables of the scores by `metrics`, one for each data set and protocol; by default the first of `BETTER` there is."""
     present = {score.metric for record in records for score in record.scores}
     for metric in metrics:
         if metric not in present:
@@ -155,7 +148,7 @@ def compare(records: Sequence[Record], metrics: Sequence[str] = (), *, each: boo
             meant = f"did you mean {near[0]}? " if near else ""
             there = f"there are {', '.join(sorted(present))}" if present else "they have no score at all"
             raise UserError(f"none of these runs has a score called '{metric}': {meant}{there}")
-    ranked = [*(metric for metric in HEADLINES if metric in present), *sorted(present)]
+    ranked = [*(metric for metric in BETTER if metric in present), *sorted(present)]
     chosen = list(dict.fromkeys(metrics)) or ranked[:1]
     scored = [record for record in records if any(score.metric in chosen for score in record.scores)]
     labelled = one_each(scored) if each else rows_of(scored)
@@ -238,7 +231,7 @@ def _table(
         Row(label if labels.count(label) == 1 else f"{label} ({_names(found)})", tuple(found))
         for label, found in curves
     ]
-    rows.sort(key=lambda row: row.best.mean, reverse=metric in HIGHER_IS_BETTER)
+    rows.sort(key=lambda row: row.best.mean, reverse=is_higher_better(metric))
     title, slug = f"{metric.upper()} on {data}", f"{metric}-{data}"
     if number is not None:
         letter = chr(64 + number) if number <= 26 else str(number)

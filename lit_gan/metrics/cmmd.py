@@ -42,6 +42,7 @@ class CMMD(FeatureMetric):
     another get 2000 (1 - exp(-d^2 / 200)).
     """
 
+    higher_is_better: bool = False
     plot_lower_bound: float = 0.0
     parts = ("value", "error")
 

@@ -34,7 +34,9 @@ class SumMetric(Metric):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not self.sync_on_compute:  # synchronised by hand: it would be undone by the first `compute` of several
+        if (
+            not self.sync_on_compute
+        ):  # synchronised by hand: it would be undone by the first `compute` of several
             self._should_unsync = False
 
     @property
