@@ -25,6 +25,14 @@ METRICS = {
     "toy-modes": "lit_gan.metrics.toy_modes:ModeQuality",
 }
 
+# What `lit-gan list metrics` says of those that share a module; of the others it is the first line of theirs.
+ABOUT = {
+    "pr": "Precision and recall: shares of fakes near reals, and of reals near fakes",
+    "dc": "Density and coverage: `pr` without its weakness for outliers",
+    "authenticity": "Share of fakes that are no copies of reals",
+    "mifid": "FID over a penalty for copies of reals",
+}
+
 EXTRACTORS = {
     "inception": "lit_gan.metrics.inception:Inception",
     "dinov2": "lit_gan.metrics.dinov2:DinoV2",
