@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from lit_gan.best import BETTER, is_higher_better, rank
-from lit_gan.compare.labels import one_each, rows_of
+from lit_gan.compare.labels import folders, one_each, rows_of
 from lit_gan.compare.records import Record, Scored
 from lit_gan.compare.words import differences, short
 from lit_gan.errors import UserError
@@ -96,7 +96,9 @@ class Row:
         """A score under the protocol `how`, or a part of it, at the best of each run."""
         found = [next((s for s in curve.beside if s.how == how), None) for curve in self.curves]
         values = [None if s is None else s.parts.get(part) if part else s.value for s in found]
-        return Quantity.of(values, found[0].error if found[0] is not None and not part else None)
+        first = found[0]
+        error = None if first is None else first.part_errors.get(part) if part else first.error
+        return Quantity.of(values, error)
 
 
 @dataclass(frozen=True)
@@ -212,10 +214,6 @@ def _tables(metric: str, labelled: Sequence[tuple[str, Sequence[Record]]]) -> tu
     return tables, notes
 
 
-def _names(curves: Sequence[Curve]) -> str:
-    return ", ".join(curve.record.folder.path.name for curve in curves)
-
-
 def _data_titles(names: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """What to call each data set: its name, and its fingerprint where two share a name."""
     plain = {data: " / ".join(sorted(found)) for data, found in names.items()}
@@ -227,10 +225,11 @@ def _table(
     metric: str, data: str, protocol: Mapping[str, Any], curves: Sequence[tuple[str, list[Curve]]], number: int | None
 ) -> Table:  # fmt: skip
     labels = [label for label, _ in curves]
-    rows = [
-        Row(label if labels.count(label) == 1 else f"{label} ({_names(found)})", tuple(found))
-        for label, found in curves
-    ]
+    every = [curve.record for _, found in curves for curve in found]
+    rows = []
+    for label, found in curves:
+        which = f" ({folders([curve.record for curve in found], every)})" if labels.count(label) > 1 else ""
+        rows.append(Row(label + which, tuple(found)))
     rows.sort(key=lambda row: row.best.mean, reverse=is_higher_better(metric))
     title, slug = f"{metric.upper()} on {data}", f"{metric}-{data}"
     if number is not None:
