@@ -18,7 +18,7 @@ from urllib.request import getproxies
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from lit_gan.best import LOWER_IS_BETTER
+from lit_gan.best import BETTER, LOGGED
 from lit_gan.config import Config
 from lit_gan.run import RunFolder, replace
 
@@ -189,8 +189,9 @@ def _start_wandb(config: Config, run: RunFolder, *, offline: bool) -> WandbLogge
         print(f"W&B: {experiment.url}")
     experiment.define_metric("kimg")
     experiment.define_metric("*", step_metric="kimg")
-    for name in LOWER_IS_BETTER:
-        experiment.define_metric(f"val/{name}", step_metric="kimg", summary="min")
+    for metric, better in BETTER.items():
+        name = f"val/{metric}/{LOGGED[metric]}" if metric in LOGGED else f"val/{metric}"
+        experiment.define_metric(name, step_metric="kimg", summary="min" if better == "lower" else "max")
     return WandbLogger(save_dir=run.path, experiment=experiment)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,6 +87,16 @@ def test_view_reads_names_that_wandb_has_over_kimg(run):
     assert [line["groupBy"] for line in lines if line["metrics"] == ["val/fid"]] == ["arch.value"]
 
 
+@pytest.mark.parametrize(("metric", "ascending"), [("fid", True), ("dc", False)])
+def test_table_of_runs_begins_with_the_best(metric: str, ascending: bool):
+    names = {f"best/{metric}", "best/kimg", "val/is"}
+
+    spec = view(panels_for(names), names, "lit-gan", "us")._spec["spec"]
+
+    (key,) = spec["section"]["runSets"][0]["sort"]["keys"]
+    assert (key["key"]["name"], key["ascending"]) == (f"best/{metric}", ascending)
+
+
 def test_dry_run_prints_the_view_of_a_run_or_a_folder(run, capsys, monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     printed = []
@@ -134,6 +145,7 @@ def test_view_is_saved_in_the_project_of_the_runs(run, monkeypatch, capsys):
     from wandb_workspaces.workspaces import Workspace
 
     saved = []
+    monkeypatch.setattr("lit_gan.dashboard._known_view", lambda *_: "")
     monkeypatch.setattr("lit_gan.loggers.offline_reason", lambda: None)
     monkeypatch.setattr(Workspace, "save", lambda self: saved.append(self))
     monkeypatch.setattr(Workspace, "url", "https://wandb/us/lit-gan?nw=1")
@@ -144,6 +156,43 @@ def test_view_is_saved_in_the_project_of_the_runs(run, monkeypatch, capsys):
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "view: https://wandb/us/lit-gan?nw=1"
     assert out[1].startswith("not uploaded yet: 1 runs; `wandb sync ")
+
+
+class Server:
+    """What the library asks of W&B's server about views."""
+
+    def __init__(self) -> None:
+        self.views: dict[str, dict[str, Any]] = {}  # by id
+
+    def execute(self, api: object, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        if "mutation" in query:
+            assert (variables["entityName"], variables["projectName"]) == ("us", "lit-gan")
+            key = variables.get("id", f"id-{len(self.views)}")
+            inserted = key not in self.views
+            self.views[key] = {"id": key, **variables}
+            return {"upsertView": {"view": {"id": key, "name": variables["name"]}, "inserted": inserted}}
+        found = [view for view in self.views.values() if view["name"] == variables["viewName"]]
+        return {"project": {"allViews": {"edges": [{"node": view} for view in found]}}}
+
+
+def test_second_call_replaces_the_view_of_the_first(run, monkeypatch, capsys):
+    from wandb_workspaces.workspaces import internal
+
+    server = Server()
+    monkeypatch.setattr(internal, "execute_graphql", server.execute)
+    monkeypatch.setattr(
+        internal.wandb, "Api", lambda **_: SimpleNamespace(client=SimpleNamespace(app_url="https://w"))
+    )
+    monkeypatch.setattr("lit_gan.loggers.offline_reason", lambda: None)
+
+    printed = []
+    for _ in range(2):
+        assert main(["dashboard", str(run), "--entity", "us"]) == 0
+        printed.append(capsys.readouterr().out.splitlines()[0])
+
+    assert list(server.views) == ["id-0"]
+    assert printed[0] == printed[1]
+    assert printed[0].endswith("/us/lit-gan?nw=litgan")
 
 
 def test_runs_of_several_projects_need_a_choice(refuses, tmp_path, capsys):

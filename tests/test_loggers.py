@@ -269,21 +269,25 @@ def summary(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_best_score_and_when_it_came_are_in_the_summary_of_wandb(tmp_path):
+@pytest.mark.parametrize(("metric", "better"), [("fid", -1), ("is", 1)])
+def test_best_score_and_when_it_came_are_in_the_summary_of_wandb(metric: str, better: int, cache, tmp_path):
     run = tiny_run(
-        "dcgan", tmp_path, "logger=wandb", "run.images=48", "eval.every_images=16", "eval.metrics=[fid]",
-        "metrics.extractor=pixels", "eval.images=20", "optim.lr=0.05",
+        "dcgan", tmp_path, "logger=wandb", "run.images=48", "eval.every_images=16", f"eval.metrics=[{metric}]",
+        "metrics.extractor=classifier", "eval.images=20", "optim.lr=0.05", "checkpoint.keep=9",
     )  # fmt: skip
 
     made = json.loads((run / "results.json").read_text())["evaluations"]
-    best = min((e["scores"]["fid"]["value"], e["images_seen"]) for e in made)
+    found = [(better * e["scores"][metric]["value"], e["images_seen"]) for e in made if e["images_seen"]]
+    best, images = max(found)
     stored = summary(run / "wandb")
-    assert (stored["best/fid"], stored["best/kimg"]) == (best[0], best[1] / 1000)
+    assert (stored[f"best/{metric}"], stored["best/kimg"]) == (better * best, images / 1000)
+    chosen = run / "checkpoints" / "best.ckpt"
+    assert chosen.samefile(next(chosen.parent.glob(f"images-*{images}.ckpt")))
     rules = {
         r.metric.name: r.metric for r in records(run / "wandb") if r.WhichOneof("record_type") == "metric"
     }
     assert rules["val/fid"].summary.min
-    assert rules["val/fid"].step_metric == "kimg"
+    assert rules["val/dc/coverage"].summary.max
 
 
 class Broken(MetricsCSV):

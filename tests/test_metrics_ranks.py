@@ -118,7 +118,7 @@ def test_scores_of_two_and_three_ranks_are_those_of_one(ranks: dict):
         assert several.keys() == single.keys()
         for name, score in several.items():
             assert score["protocol"] == single[name]["protocol"]
-            for part in ("value", "floor", "std", "parts", "floor_parts"):
+            for part in ("value", "floor", "std", "error", "parts", "floor_parts", "part_errors"):
                 assert (score[part] is None) == (single[name][part] is None)
                 if score[part] is not None:
                     assert score[part] == pytest.approx(single[name][part], rel=1e-6, abs=1e-9), (name, part)

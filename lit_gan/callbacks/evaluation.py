@@ -20,13 +20,16 @@ from lit_gan.errors import UserError
 from lit_gan.hardware import describe_hardware
 from lit_gan.loggers import summarise
 from lit_gan.metrics import Extractor, PerceptualNetwork, Score, log_values
-from lit_gan.metrics.evaluate import evaluate
+from lit_gan.metrics.evaluate import evaluate, metric_class
 from lit_gan.metrics.protocol import Scores
 from lit_gan.module import AdversarialModule
 from lit_gan.run import RunFolder
 from lit_gan.settings import Eval
 
 CHEAP_ERRORS = 512  # dimensions up to which a standard error costs nothing to speak of; beyond, only the last score has it
+STEPS = tuple(
+    digit * 10**power for power in range(1, 10) for digit in (1, 2, 5)
+)  # numbers of fakes to choose among
 FEWEST = 200  # fakes, however little time an evaluation may take
 
 
@@ -118,13 +121,15 @@ class Evaluation(L.Callback):
         if self._between is not None or last:
             return self._between or self.settings.images
         if self._cost is None:  # no evaluation before the first step, in this sitting
-            few = min(FEWEST, self.settings.images)
+            few = self._fewest(trainer)
             self._cost = self._measure(trainer, module, few).seconds / few
         seconds = self.numbers.clock.now() - self._started[1]
         speed = (module.images_seen - self._started[0]) / max(seconds, 1e-9)
         assert self.settings.every_images is not None
         training = self.settings.every_images / max(speed, 1e-9)
-        allowed = affordable(self.settings.images, self._cost, self.settings.max_share * training)
+        allowed = affordable(
+            self.settings.images, self._cost, self.settings.max_share * training, self._fewest(trainer)
+        )
         self._between = trainer.strategy.broadcast(allowed)
         if self._between < self.settings.images and trainer.is_global_zero:
             share = self._cost * self.settings.images / training
@@ -133,6 +138,16 @@ class Evaluation(L.Callback):
                 f"{self.settings.images:,} would take {share:.0%} of the training time; the last one uses all"
             )
         return self._between
+
+    def _fewest(self, trainer: L.Trainer) -> int:
+        """`FEWEST`, or as many as all metrics need to give a number of these data."""
+        assert self.extractor is not None
+        data, full = trainer.datamodule, self.settings.images  # type: ignore[attr-defined]
+        kinds = [metric_class(name) for name in self.settings.metrics]
+        enough = (
+            n for n in STEPS if n >= FEWEST and not any(k.lacks(data, self.extractor, n) for k in kinds)
+        )
+        return min(full, next(enough, full))
 
     def _score(self, trainer: L.Trainer, module: AdversarialModule, fakes: int, source: str) -> None:
         """Evaluate with so many fakes and write the scores down."""
@@ -206,16 +221,15 @@ class Evaluation(L.Callback):
         summarise(trainer.loggers, {f"best/{metric}": value, "best/kimg": images / 1000})
 
 
-def affordable(full: int, cost: float, seconds: float) -> int:
+def affordable(full: int, cost: float, seconds: float, fewest: int = FEWEST) -> int:
     """The fakes that `seconds` are enough for at `cost` seconds each: `full`, or 1, 2 or 5 times a power of ten.
 
-    Never fewer than `FEWEST`: a score of a handful of images would say nothing.
+    Never less than `fewest`: a score of a handful of images would say nothing.
     """
     wanted = full if cost <= 0 else min(full, int(seconds / cost))
     if wanted >= full:
         return full
-    steps = (digit * 10**power for power in range(9, 0, -1) for digit in (5, 2, 1))
-    return min(full, max(FEWEST, next((step for step in steps if step <= wanted), 0)))
+    return min(full, max(fewest, next((step for step in reversed(STEPS) if step <= wanted), 0)))
 
 
 def fakes_of(evaluation: Mapping[str, Any]) -> int:

@@ -31,6 +31,18 @@ METRICS = {
     "ppl": "lit_gan.metrics.path_length:PerceptualPathLength",
 }
 
+# What `lit-gan list metrics` says of those that share a module; of the others it is the first line of theirs.
+ABOUT = {
+    "pr": "Precision and recall: shares of fakes near reals, and of reals near fakes",
+    "dc": "Density and coverage: `pr` without its weakness for outliers",
+    "authenticity": "Share of fakes that are no copies of reals",
+    "mifid": "FID over a penalty for copies of reals",
+    "psnr": "Peak signal-to-noise ratio of pairs, in dB",
+    "ssim": "Structural similarity of pairs (Wang et al. 2004)",
+    "ms-ssim": "Structural similarity of pairs at five scales, from 176 pixels on",
+    "lpips": "Perceptual distance of pairs (Zhang et al. 2018)",
+}
+
 EXTRACTORS = {
     "inception": "lit_gan.metrics.inception:Inception",
     "dinov2": "lit_gan.metrics.dinov2:DinoV2",

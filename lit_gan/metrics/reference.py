@@ -243,7 +243,7 @@ def add_to(
     features = taken.features.to(device)
     if metric.needs_labels:
         assert taken.labels is not None  # evaluate() checked needs_labels
-        metric.add_labelled(features, taken.labels.to(device), real=real)
+        metric.add_labelled(features, taken.labels.to(device), indices.to(device), real=real)
     else:
         logits = None if taken.logits is None else taken.logits.to(device)
         metric.add(features, logits, indices.to(device), real=real)

@@ -34,6 +34,13 @@ class SumMetric(Metric):
     full_state_update: bool = False
     is_differentiable: bool = False
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if (
+            not self.sync_on_compute
+        ):  # synchronised by hand: it would be undone by the first `compute` of several
+            self._should_unsync = False
+
     @property
     def update_called(self) -> bool:
         """Whether there may be samples: a rank without any is in order, and torchmetrics would warn of it."""
@@ -117,8 +124,8 @@ class EvaluationMetric(SumMetric):
         """Takes features [B, D], logits [B, K] and the samples' numbers [B] (below `samples`) of one side."""
         raise NotImplementedError
 
-    def add_labelled(self, features: Tensor, labels: Tensor, *, real: bool) -> None:
-        """Takes features [B, D] and labels [B] of one side: the data's, or those that the fakes were made for."""
+    def add_labelled(self, features: Tensor, labels: Tensor, indices: Tensor, *, real: bool) -> None:
+        """Takes features [B, D], labels [B] (the data's, or those that the fakes were made for) and the numbers [B]."""
         raise NotImplementedError
 
     def add_images(self, images: Tensor, indices: Tensor) -> None:
