@@ -28,13 +28,13 @@ class ClassCoverage(EvaluationMetric):
 
     Both sides are counted by the largest logit, so that the extractor's own bias cancels. A class that no
     real was taken for counts as half a real. KL of K classes and n fakes has a floor near (K - 1) / (2 n);
-    log K is one mode.
+    log K is one mode. A further part, `seen`, are the classes of one fake or more, as papers count them on 1000 classes.
     """
 
     higher_is_better: bool = True
     needs_logits = True
     needs_classes = True
-    parts = ("value", "classes", "kl")
+    parts = ("value", "classes", "kl", "seen")
 
     real_counts: Tensor
     fake_counts: Tensor
@@ -82,5 +82,6 @@ class ClassCoverage(EvaluationMetric):
         self._known = torch.from_numpy(arrays["counts"]).to(self.real_counts)
 
     def values(self) -> dict[str, float]:
+        seen = float((self.fake_counts > 0).sum())  # first: compute() leaves this rank's own counts behind
         classes, kl = (float(value) for value in self.compute())
-        return {"value": classes, "classes": classes, "kl": kl}
+        return {"value": classes, "classes": classes, "kl": kl, "seen": seen}
