@@ -19,7 +19,8 @@ from lit_gan.run import RunFolder, runs_in
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
 
-Kind = Literal["line", "bar", "media"]
+Kind = Literal["line", "bar", "media", "table"]
+TABLE = "samples_table"  # what callbacks.samples logs it as
 SCORES = tuple(BETTER)  # the order in which scores are shown; others follow
 NORM = "gradient_norm"
 VIEW = "nw-litgan-v"  # the name that W&B knows the view by: `litgan` in its address
@@ -51,14 +52,17 @@ def panels_for(names: Collection[str]) -> list[Section]:
     health = sorted(n for n in names if n.startswith(("d/", "g/", "optim/")) and n not in losses)
     speed = sorted(n for n in names if n.startswith("speed/"))
     best = [f"best/{metric}" for metric in BETTER if f"best/{metric}" in names]
-    shown = {*scores, *losses, *health, *speed, *best, "samples", "best/kimg", "kimg"}
+    shown = {*scores, *losses, *health, *speed, *best, "samples", TABLE, "best/kimg", "kimg"}
     others = sorted(n for n in names if n not in shown and not n.startswith("_"))
     sections = {
         "Scores": [
             *(Panel("bar", name, f"best {name.partition('/')[2].upper()} of each run") for name in best),
             *(Panel("line", name, name, grouped=True) for name in scores),
         ],
-        "Samples": [Panel("media", "samples", "samples")] if "samples" in names else [],
+        "Samples": [
+            *([Panel("media", "samples", "samples")] if "samples" in names else []),
+            *([Panel("table", TABLE, "samples one by one")] if TABLE in names else []),
+        ],
         "Losses": [Panel("line", name, name) for name in losses],
         "Health": [Panel("line", name, name) for name in health],
         "Speed": [Panel("line", name, name) for name in speed],
@@ -81,6 +85,8 @@ def names_logged(run: RunFolder) -> set[str]:
     names = _columns(run.metrics) if run.metrics.exists() else wandb_file.names(run.path / "wandb")
     if any(run.samples.glob("kimg*.png")):
         names.add("samples")
+    if any(run.path.glob(f"wandb/*run-*/files/media/table/{TABLE}_*")):
+        names.add(TABLE)
     best = best_evaluation(run.read_results()["evaluations"])
     if best is not None:
         names |= {f"best/{best[1]}", "best/kimg"}
@@ -158,13 +164,22 @@ def _offline(run: RunFolder) -> Iterator[Path]:
 def view(sections: Sequence[Section], names: Collection[str], project: str, entity: str) -> Workspace:
     """The view as W&B's library has it; asks no server."""
     import wandb_workspaces.workspaces as ws
-    from wandb_workspaces.reports.v2.interface import BarPlot, Config, LinePlot, MediaBrowser
+    from wandb_workspaces.reports.v2.interface import (
+        BarPlot,
+        Config,
+        Layout,
+        LinePlot,
+        MediaBrowser,
+        WeavePanelSummaryTable,
+    )
 
     def panel(one: Panel) -> Any:
         if one.kind == "media":
             return MediaBrowser(title=one.title, media_keys=[one.metric])
         if one.kind == "bar":
             return BarPlot(title=one.title, metrics=[one.metric])
+        if one.kind == "table":  # of all runs in the view, one below the other; it takes no title
+            return WeavePanelSummaryTable(table_name=one.metric, layout=Layout(w=24, h=12))
         line = LinePlot(title=one.title, x="kimg", y=[one.metric])
         if one.grouped:
             line.groupby, line.groupby_aggfunc, line.groupby_rangefunc = Config("arch"), "mean", "minmax"

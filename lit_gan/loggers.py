@@ -223,6 +223,40 @@ def show_everywhere(loggers: Iterable[Logger], name: str, picture: Any, images_s
                 logger.experiment.add_image(name, pixels, round(images_seen / 1000), dataformats="HWC")
 
 
+def tabulate_everywhere(
+    loggers: Iterable[Logger], name: str, columns: Mapping[str, Sequence[Any]], images_seen: int
+) -> None:
+    """Log a table at `images_seen`, by equally long columns of numbers, texts or PIL images; only W&B has tables."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            with _never_fatal(logger):
+                import wandb
+                from PIL import Image
+
+                def cell(value: Any) -> Any:
+                    return wandb.Image(value) if isinstance(value, Image.Image) else value
+
+                rows = [[cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
+                table = wandb.Table(columns=list(columns), data=rows)
+                with _staged_in(Path(logger.save_dir or ".") / "wandb"):
+                    logger.experiment.log({name: table, "kimg": images_seen / 1000})
+
+
+@contextlib.contextmanager
+def _staged_in(folder: Path) -> Iterator[None]:
+    """W&B keeps a table's images until they are uploaded in the user's home, unless it is told another place: a run
+    that is offline is then whole in its own folder.
+    """
+    if "WANDB_DATA_DIR" in os.environ:
+        yield
+        return
+    os.environ["WANDB_DATA_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["WANDB_DATA_DIR"]
+
+
 def summarise(loggers: Iterable[Logger], numbers: Mapping[str, float]) -> None:
     """Put `numbers` into the summary of a W&B run, for its columns and bar charts; the other loggers have none."""
     for logger in loggers:

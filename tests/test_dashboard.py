@@ -27,7 +27,7 @@ SCORED = [
 @pytest.fixture(scope="module")
 def run(cache, tmp_path_factory) -> Path:
     """A run that has logged to W&B offline, and to a CSV."""
-    folder = tmp_path_factory.mktemp("dashboard")
+    folder = tmp_path_factory.mktemp("dashboard") / "runs"
     return tiny_run(
         "wgan-gp", folder, "run.images=160", "logger=[csv,wandb]", "eval.every_images=80", *SCORED
     )
@@ -63,6 +63,8 @@ def metrics_of(spec: Any) -> set[str]:
         for key, value in spec.items():
             if key in ("metrics", "mediaKeys"):
                 found |= set(value)
+            if key == "fromOp" and value["name"] == "pick":  # of a query
+                found.add(value["inputs"]["key"]["val"])
             found |= metrics_of(value)
     if isinstance(spec, list):
         for value in spec:

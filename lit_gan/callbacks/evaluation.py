@@ -96,7 +96,10 @@ class Evaluation(L.Callback):
         return [e for e in self.run.read_results()["evaluations"] if e["source"] == "training"]
 
     def _evaluate(self, trainer: L.Trainer, module: AdversarialModule) -> None:
-        self.grid.write(trainer, module)
+        if module.images_seen >= self.budget:
+            self.grid.write_last(trainer, module)
+        else:
+            self.grid.write(trainer, module)
         if not self.settings.metrics:  # the grid alone
             return
         try:

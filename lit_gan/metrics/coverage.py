@@ -37,14 +37,14 @@ class ClassCoverage(EvaluationMetric):
 
     Both sides are counted by the largest logit, so that the extractor's own bias cancels. A class that no
     real was taken for counts as half a real. KL of K classes and n fakes has a floor near (K - 1) / (2 n);
-    log K is one mode. With `groups` > 1, fakes carry numbers below `samples` and are counted in groups, for
-    `standard_errors`.
+    log K is one mode. A further part, `seen`, are the classes of one fake or more, as papers count them on 1000 classes.
+    With `groups` > 1, fakes carry numbers below `samples` and are counted in groups, for `standard_errors`.
     """
 
     higher_is_better: bool = True
     needs_logits = True
     needs_classes = True
-    parts = ("value", "error", "classes", "kl", "classes/error", "kl/error")
+    parts = ("value", "error", "classes", "kl", "seen", "classes/error", "kl/error")
 
     real_counts: Tensor
     fake_counts: Tensor
@@ -111,8 +111,9 @@ class ClassCoverage(EvaluationMetric):
         self._known = torch.from_numpy(arrays["counts"]).to(self.real_counts)
 
     def values(self) -> dict[str, float]:
+        seen = float((self.fake_counts.sum(0) > 0).sum())
         classes, kl = (float(value) for value in self.compute())
-        values = {"value": classes, "classes": classes, "kl": kl}
+        values = {"value": classes, "classes": classes, "kl": kl, "seen": seen}
         if self.errors and self.groups > 1:
             errors = dict(zip(("classes", "kl"), self.standard_errors().tolist(), strict=True))
             values |= named_errors(errors, of_value="classes")
