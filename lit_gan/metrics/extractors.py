@@ -190,7 +190,7 @@ def resized(images: Tensor, size: tuple[int, int], interpolation: str = "bicubic
     """[B, C, H, W] grey levels -> float32 [B, C, h, w] in [0, 255], antialiased and not rounded.
 
     Bicubic it is what clean-fid does (Parmar et al. 2022, arXiv:2104.11222), Pillow's filter on float32 channels, to
-    0.004 grey levels on white noise; as there, an image of the right size stays as it is.
+    0.01 grey levels on white noise; as there, an image of the right size stays as it is.
     """
     images = images.float()
     if tuple(images.shape[2:]) == size:
