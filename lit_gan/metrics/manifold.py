@@ -59,8 +59,9 @@ class PrecisionRecall(_Balls):
     def compute(self) -> tuple[Tensor, Tensor]:
         self.check_counts(self.k + 1, self.k + 1)
         (real, terms), fake = self.reals(), self.fakes()
-        precise, recalled = mutual_membership(fake, neighbour_radii(fake, self.k), real, terms["radii"])
-        return precise.double().mean(), recalled.double().mean()
+        radii = neighbour_radii(fake, self.k)[None]
+        precise, recalled = mutual_membership(fake, radii, real, terms["radii"])
+        return precise.double().mean(), recalled[0].double().mean()
 
     def values(self) -> dict[str, float]:
         precision, recall = (float(value) for value in self.compute())
