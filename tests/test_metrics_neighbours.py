@@ -218,7 +218,7 @@ def test_plot_gives_torchmetrics_a_number_or_numbers_by_name(
 
     if isinstance(plotted, dict):
         assert {name: float(number) for name, number in plotted.items()} == {
-            name: metric.values()[name] for name in kind.parts[1:]
+            name: metric.values()[name] for name in kind.parts[-2:]
         }
     else:
         assert float(plotted) == metric.values()["value"]
@@ -240,13 +240,15 @@ def test_scores_say_their_k_and_never_meet_radii_of_another(tmp_path: Path, monk
     settings = {"metrics": names, "extractor": build_extractor("pixels", data=data), "fakes": 50}
 
     first = evaluate(Fake(), data, **settings)
-    for where, function in ((manifold, "neighbour_radii"), (memorisation, "covariance_root")):
+    counted = (manifold, "neighbour_radii"), (manifold, "radii_without"), (memorisation, "covariance_root")
+    for where, function in counted:
         monkeypatch.setattr(where, function, _counted(getattr(where, function)))
     again = evaluate(Fake(), data, **settings)
 
     assert again == first
     assert [first[name].protocol.settings for name in names] == ["k=3", "k=5", "", "threshold=0.1"]
-    assert manifold.neighbour_radii.calls == [50]  # of the fakes, for recall
+    assert manifold.neighbour_radii.calls == []
+    assert manifold.radii_without.calls == [50]  # of the fakes, for recall
     assert memorisation.covariance_root.calls == []
     monkeypatch.setattr(DensityCoverage, "k_default", 7)
     other = evaluate(Fake(), data, **settings)["dc"]
