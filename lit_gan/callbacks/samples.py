@@ -10,8 +10,8 @@ from lit_gan.callbacks.clock import due
 from lit_gan.callbacks.numbers import Numbers
 from lit_gan.loggers import show_everywhere
 from lit_gan.module import AdversarialModule
-from lit_gan.pictures import draw, grid, grid_batch, is_points
-from lit_gan.run import RunFolder, replace
+from lit_gan.pictures import draw, grid, grid_batch, is_points, save
+from lit_gan.run import RunFolder
 from lit_gan.settings import Samples
 
 POINTS = 2048  # 2-D points in a grid's picture
@@ -43,8 +43,6 @@ class SampleGrid(L.Callback):
         classes = data.num_classes if "label" in module.needs else 0
         images = draw(module, grid_batch(module, self.settings.seed, rows, columns, classes))
         sheet = grid(images, columns)
-        path = self.run.samples / f"kimg{module.images_seen / 1000:010.3f}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, lambda partial: sheet.save(partial, format="PNG"))
+        save(sheet, self.run.picture(module.images_seen))
         show_everywhere(trainer.loggers, "samples", sheet, module.images_seen)
         self.numbers.clock.go()

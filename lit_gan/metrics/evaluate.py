@@ -16,7 +16,7 @@ from lit_gan.errors import NonFiniteError, UserError
 from lit_gan.metrics import METRICS
 from lit_gan.metrics.collectives import all_reduce_sum, broadcast_floats
 from lit_gan.metrics.extractors import Extractor, Source
-from lit_gan.metrics.protocol import Protocol, Score, Scores
+from lit_gan.metrics.protocol import Finding, Protocol, Score, Scores
 from lit_gan.metrics.reference import Features, Floor, Pass, Reference, add_to, broadcast_parts
 from lit_gan.metrics.sums import EvaluationMetric, float64_device
 from lit_gan.sampling import Sampleable, inference, sampling_batch, to_uint8
@@ -40,6 +40,8 @@ def evaluate(
     should_stop: Callable[[], None] | None = None,
 ) -> Scores:
     """Scores of `fakes` images from `module.generate`, by names of METRICS; the same numbers on every rank.
+
+    Findings, single fakes that are worth a look, are on rank 0 alone.
 
     Fake i is a function of (seed, i), and rank r makes i = r, r + world, ...: neither the batch size nor the
     number of ranks moves a score by more than rounding. The generator runs in eval mode and float32, every
@@ -66,10 +68,10 @@ def evaluate(
     floors = reference.prepare(meters, how)
     started = time.perf_counter()
     _add_fakes(meters, module, data, extractor, how, fakes=fakes, seed=seed, truncation=truncation)
-    values = {name: _result(meter, how) for name, meter in meters.items()}
+    results = {name: _result(meter, how) for name, meter in meters.items()}
     seconds = time.perf_counter() - started
-    for name, found in values.items():
-        if "value" not in found:
+    for name, (values, _) in results.items():
+        if "value" not in values:
             raise UserError(
                 f"eval.metrics: '{name}' has too few samples to give a number with eval.images={fakes} and "
                 f"{len(reference)} reals; use more, or leave '{name}' out"
@@ -92,9 +94,7 @@ def evaluate(
             truncation=truncation,
         )
 
-    scores = Scores(
-        {name: _score(values[name], floors[name], reference.half, protocol(name)) for name in kinds}
-    )
+    scores = Scores({name: _score(*results[name], floors[name], reference, protocol(name)) for name in kinds})
     scores.seconds = seconds
     return scores
 
@@ -219,14 +219,21 @@ def _add_fakes(
         )
 
 
-def _result(meter: EvaluationMetric, how: Pass) -> dict[str, float]:
+def _result(meter: EvaluationMetric, how: Pass) -> tuple[dict[str, float], list[Finding]]:
     if how.world == 1:
-        return meter.values()
+        return meter.result()
     meter.sync()
-    return broadcast_parts(meter, meter.values() if how.rank == 0 else {})
+    values, findings = meter.result() if how.rank == 0 else ({}, [])
+    return broadcast_parts(meter, values), findings
 
 
-def _score(values: dict[str, float], floor: Floor, half: int, protocol: Protocol) -> Score:
+def _score(
+    values: dict[str, float],
+    findings: list[Finding],
+    floor: Floor,
+    reference: Reference,
+    protocol: Protocol,
+) -> Score:
     known = {"value", "std", "error"}
     errors = {name.removesuffix("/error"): error for name, error in values.items() if name.endswith("/error")}
     known |= {f"{part}/error" for part in errors}
@@ -234,12 +241,13 @@ def _score(values: dict[str, float], floor: Floor, half: int, protocol: Protocol
         value=values["value"],
         protocol=protocol,
         floor=floor.get("value"),
-        floor_images=half if floor else 0,
+        floor_images=reference.half if floor else 0,
         std=values.get("std"),
         error=values.get("error"),
         parts={part: value for part, value in values.items() if part not in known},
         floor_parts={part: value for part, value in floor.items() if part not in known},
         part_errors=errors,
+        findings=[{**found, "reals": reference.indices[found["reals"]].tolist()} for found in findings],
     )
 
 

@@ -18,10 +18,13 @@ from torch import Tensor
 
 from lit_gan.metrics.features import FeatureMetric
 from lit_gan.metrics.frechet import FrechetDistance, Statistics, covariance_root
-from lit_gan.metrics.neighbours import TILE, nearest, neighbour_radii
+from lit_gan.metrics.neighbours import TILE, nearest, nearest_few, neighbour_radii
+from lit_gan.metrics.protocol import Finding
 from lit_gan.metrics.spread import GROUPS, jackknife_errors, means_without
 
 THRESHOLD = 0.1  # of the cosine distance, from which on there is no penalty
+SUSPECTS = 8  # fakes that `Authenticity` finds, each with
+SHOWN = 5  # its nearest reals
 LEAST = 1e-9  # smallest m: copies' features differ by float32 rounding, which must not decide the value
 
 
@@ -31,7 +34,7 @@ class Authenticity(FeatureMetric):
     A fake is authentic if it is farther from its nearest real than that real is from its own nearest. Unseen
     reals get 0.5 to 0.6, copies 0, and noise 1: what matters is a value far *below* the floor, and a
     value above it is no merit. Of several nearest reals the loneliest counts; a fake as near as the other
-    real is not authentic.
+    real is not authentic. Its findings are the fakes for which the quotient of the two distances is smallest.
     """
 
     higher_is_better: bool = True
@@ -48,7 +51,13 @@ class Authenticity(FeatureMetric):
         return (distance > own).double().mean()
 
     def values(self) -> dict[str, float]:
+        return self._values(*self._nearest())
+
+    def result(self) -> tuple[dict[str, float], list[Finding]]:
         distance, own = self._nearest()
+        return self._values(distance, own), self._suspects(distance, own)
+
+    def _values(self, distance: Tensor, own: Tensor) -> dict[str, float]:
         authentic = (distance > own).double()  # [M]
         left = {"value": means_without(authentic, self.groups())} if self.gives_errors() else {}
         return {"value": float(authentic.mean()), **jackknife_errors(left)}
@@ -58,6 +67,16 @@ class Authenticity(FeatureMetric):
         self.check_counts(2, 1)
         (real, terms), fake = self.reals(), self.fakes()
         return nearest(fake, real, terms["radii"])
+
+    def _suspects(self, distance: Tensor, own: Tensor) -> list[Finding]:
+        (real, _), fake = self.reals(), self.fakes()
+        ratio = torch.where(
+            distance > 0, distance / own, 0.0
+        )  # a copy of a real that is there twice has 0 too
+        chosen = ratio.argsort(stable=True)[:SUSPECTS]
+        distances, places = nearest_few(fake[chosen], real, min(SHOWN, len(real)))
+        rows = zip(chosen.tolist(), places.tolist(), distances.tolist(), own[chosen].tolist(), strict=True)
+        return [Finding(fake=number, reals=at, distances=far, own=near) for number, at, far, near in rows]
 
 
 class MemorisationFID(FeatureMetric):
