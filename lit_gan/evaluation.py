@@ -22,9 +22,9 @@ from lit_gan.metrics import METRICS, Score
 from lit_gan.metrics.evaluate import evaluate, metric_class
 from lit_gan.metrics.gallery import Gallery, PairedGallery
 from lit_gan.metrics.pairs import matched
-from lit_gan.pictures import is_points
+from lit_gan.pictures import is_points, save, suspects
 from lit_gan.resume import Comparison, Plan
-from lit_gan.run import new_run, write_text
+from lit_gan.run import RunFolder, new_run, write_text
 from lit_gan.sample import load_module
 from lit_gan.sampling import Sampleable
 from lit_gan.settings import Eval
@@ -66,6 +66,8 @@ def evaluate_run(plan: Plan, source: str | None = None, *, against: list[str] | 
         mark_best(plan.run, module.images_seen)
     print(f"{path} at {module.images_seen / 1000:g} kimg against {data.source_name}, {seconds:.1f} s")
     print("\n".join(table(scores)))
+    what = "neighbours" if against is None else "neighbours-against"
+    _show_suspects(plan.run, module, data, scores, chosen.seed, module.images_seen, what)
     print(f"added to {plan.run.results}")
     return 0
 
@@ -101,6 +103,7 @@ def evaluate_images(plan: Plan, images: list[str], name: str) -> int:
     if shown.skipped:
         print(f"{len(shown.skipped)} did not decode and were left out, such as {shown.skipped[0]}")
     print("\n".join(table(scores)))
+    _show_suspects(run, fakes, data, scores, chosen.seed)
     print(f"written to {run.results}")
     return 0
 
@@ -154,6 +157,23 @@ def _scores(
         reals=plan.config.get("metrics.real_images"),
     )
     return scores, time.perf_counter() - started
+
+
+def _show_suspects(
+    run: RunFolder,
+    module: Sampleable,
+    data: ImageData,
+    scores: dict[str, Score],
+    seed: int,
+    images_seen: int = 0,
+    what: str = "neighbours",
+) -> None:
+    """Draw the fakes that a score found beside their nearest reals, and say where, if there are any."""
+    sheet = suspects(module, data, scores, seed)
+    if sheet is not None:
+        path = run.picture(images_seen, what)
+        save(sheet, path)
+        print(f"the fakes nearest to reals, with these: {path}")
 
 
 def table(scores: dict[str, Score]) -> list[str]:

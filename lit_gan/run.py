@@ -41,6 +41,10 @@ class RunFolder:
     def samples(self) -> Path:
         return self.path / "samples"
 
+    def picture(self, images_seen: int, what: str = "") -> Path:
+        """Where the grid of samples lies that was drawn at `images_seen`, or the picture of `what`."""
+        return self.samples / f"{what and what + '-'}kimg{images_seen / 1000:010.3f}.png"
+
     def read_results(self) -> dict[str, Any]:
         """What `results.json` holds; an empty record where there is none."""
         try:

@@ -345,7 +345,7 @@ def closing(run: RunFolder, images_seen: int, received: int) -> str:
             f"Stopped by {signal.Signals(received).name} at {images_seen / 1000:g} kimg, after a checkpoint."
         )
     lines += _scores_in_words(run.read_results()["evaluations"])
-    grids = sorted(run.samples.glob("*.png"))
+    grids = sorted(run.samples.glob("kimg*.png"))
     if grids:
         lines.append(f"Samples:    {grids[-1]}")
     best_file, last_file = run.checkpoints / "best.ckpt", run.checkpoints / "last.ckpt"

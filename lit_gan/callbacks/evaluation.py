@@ -18,11 +18,12 @@ from lit_gan.callbacks.samples import SampleGrid
 from lit_gan.callbacks.signals import Interrupted, StopOnSignal
 from lit_gan.errors import UserError
 from lit_gan.hardware import describe_hardware
-from lit_gan.loggers import summarise
+from lit_gan.loggers import show_everywhere, summarise
 from lit_gan.metrics import Extractor, PerceptualNetwork, Score, log_values
 from lit_gan.metrics.evaluate import evaluate, metric_class
 from lit_gan.metrics.protocol import Scores
 from lit_gan.module import AdversarialModule
+from lit_gan.pictures import save, suspects
 from lit_gan.run import RunFolder
 from lit_gan.settings import Eval
 
@@ -163,6 +164,17 @@ class Evaluation(L.Callback):
         )
         if trainer.is_global_zero:
             self._write(trainer, module, scores, time.perf_counter() - started, source)
+            if module.images_seen >= self.budget and fakes == self.settings.images:
+                self._show_suspects(trainer, module, scores)
+
+    def _show_suspects(self, trainer: L.Trainer, module: AdversarialModule, scores: Scores) -> None:
+        """The fakes nearest to reals, at the end: early ones are like nothing."""
+        self.numbers.clock.pause()
+        sheet = suspects(module, trainer.datamodule, scores, self.settings.seed)  # type: ignore[attr-defined]
+        if sheet is not None:
+            save(sheet, self.run.picture(module.images_seen, "neighbours"))
+            show_everywhere(trainer.loggers, "neighbours", sheet, module.images_seen)
+        self.numbers.clock.go()
 
     def _measure(self, trainer: L.Trainer, module: AdversarialModule, fakes: int) -> Scores:
         """The scores of so many fakes, while the clock of training stands; raises `Interrupted` after a signal."""

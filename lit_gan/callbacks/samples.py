@@ -11,8 +11,8 @@ from lit_gan.callbacks.clock import due
 from lit_gan.callbacks.numbers import Numbers
 from lit_gan.loggers import show_everywhere, tabulate_everywhere
 from lit_gan.module import AdversarialModule, Batch
-from lit_gan.pictures import draw, grid, grid_batch, is_points, picture
-from lit_gan.run import RunFolder, replace
+from lit_gan.pictures import draw, grid, grid_batch, is_points, picture, save
+from lit_gan.run import RunFolder
 from lit_gan.settings import Samples
 
 POINTS = 2048  # 2-D points in a grid's picture
@@ -61,9 +61,7 @@ class SampleGrid(L.Callback):
 
     def _show(self, trainer: L.Trainer, module: AdversarialModule, images: Tensor) -> None:
         sheet = grid(images, self.settings.columns)
-        path = self.run.samples / f"kimg{module.images_seen / 1000:010.3f}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, lambda partial: sheet.save(partial, format="PNG"))
+        save(sheet, self.run.picture(module.images_seen))
         show_everywhere(trainer.loggers, "samples", sheet, module.images_seen)
 
     def _tabulate(self, trainer: L.Trainer, module: AdversarialModule, batch: Batch, images: Tensor) -> None:

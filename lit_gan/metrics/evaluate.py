@@ -19,7 +19,7 @@ from lit_gan.metrics import METRICS
 from lit_gan.metrics.collectives import all_reduce_sum, broadcast_floats
 from lit_gan.metrics.extractors import Extractor, Network, Source
 from lit_gan.metrics.pairs import paired, reals_of
-from lit_gan.metrics.protocol import Protocol, Score, Scores
+from lit_gan.metrics.protocol import Finding, Protocol, Score, Scores
 from lit_gan.metrics.real_images import ImageReference
 from lit_gan.metrics.reference import Features, Floor, Pass, Reference, add_to, broadcast_parts
 from lit_gan.metrics.sums import EvaluationMetric, float64_device
@@ -51,6 +51,8 @@ def evaluate(
     should_stop: Callable[[], None] | None = None,
 ) -> Scores:
     """Scores of `fakes` images from `module.generate`, by names of METRICS; the same numbers on every rank.
+
+    Findings, single fakes that are worth a look, are on rank 0 alone.
 
     Fake i is a function of (seed, i), and rank r makes i = r, r + world, ...: neither the batch size nor the
     number of ranks moves a score by more than rounding. The generator runs in eval mode and float32, every
@@ -86,10 +88,10 @@ def evaluate(
 
     started = time.perf_counter()
     _take_fakes(meters, module, data, extractor, how, fakes=fakes, seed=seed, truncation=truncation)
-    values = {name: _result(meter, how) for name, meter in meters.items()}
+    results = {name: _result(meter, how) for name, meter in meters.items()}
     seconds = time.perf_counter() - started
-    for name, found in values.items():
-        if "value" not in found:
+    for name, (values, _) in results.items():
+        if "value" not in values:
             against = references.get(kinds[name].takes)
             also = f" and {len(against)} reals" if against is not None else ""
             raise UserError(
@@ -118,9 +120,11 @@ def evaluate(
             truncation=truncation,
         )
 
-    halves = {name: references[kind.takes].half if floors[name] else 0 for name, kind in kinds.items()}
     scores = Scores(
-        {name: _score(values[name], floors[name], halves[name], protocol(name)) for name in kinds}
+        {
+            name: _score(*results[name], floors[name], references.get(kind.takes), protocol(name))
+            for name, kind in kinds.items()
+        }
     )
     scores.seconds = seconds
     return scores
@@ -312,14 +316,21 @@ def _add_fakes(
     return broken
 
 
-def _result(meter: EvaluationMetric, how: Pass) -> dict[str, float]:
+def _result(meter: EvaluationMetric, how: Pass) -> tuple[dict[str, float], list[Finding]]:
     if how.world == 1:
-        return meter.values()
+        return meter.result()
     meter.sync()
-    return broadcast_parts(meter, meter.values() if how.rank == 0 else {})
+    values, findings = meter.result() if how.rank == 0 else ({}, [])
+    return broadcast_parts(meter, values), findings
 
 
-def _score(values: dict[str, float], floor: Floor, half: int, protocol: Protocol) -> Score:
+def _score(
+    values: dict[str, float],
+    findings: list[Finding],
+    floor: Floor,
+    reference: Reference | None,
+    protocol: Protocol,
+) -> Score:
     known = {"value", "std", "error"}
     errors = {name.removesuffix("/error"): error for name, error in values.items() if name.endswith("/error")}
     known |= {f"{part}/error" for part in errors}
@@ -327,13 +338,20 @@ def _score(values: dict[str, float], floor: Floor, half: int, protocol: Protocol
         value=values["value"],
         protocol=protocol,
         floor=floor.get("value"),
-        floor_images=half if floor else 0,
+        floor_images=reference.half if floor and reference is not None else 0,
         std=values.get("std"),
         error=values.get("error"),
         parts={part: value for part, value in values.items() if part not in known},
         floor_parts={part: value for part, value in floor.items() if part not in known},
         part_errors=errors,
+        findings=[_of_data(found, reference) for found in findings],
     )
+
+
+def _of_data(found: Finding, reference: Reference | None) -> Finding:
+    """A finding whose reals are numbered as the data are, not as the reference."""
+    assert reference is not None  # only what compares with reals finds any
+    return {**found, "reals": reference.indices[found["reals"]].tolist()}
 
 
 def _quantised(data: Source) -> bool:

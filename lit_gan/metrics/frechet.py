@@ -144,6 +144,10 @@ class FrechetDistance(EvaluationMetric):
         The jackknife over groups (Efron & Stein 1981): one group of fakes is left out at a time. The reals are taken as
         given, and the bias of a finite number of fakes, which all have in common, is not in it.
         """
+        return jackknife(self.left_out()).to(self.device)
+
+    def left_out(self) -> Tensor:
+        """The distances [G] without each of the groups of fakes in turn."""
         if self.groups == 1:
             raise ValueError("a standard error needs groups: FrechetDistance(dim, groups=10, samples=N)")
         real = self.real_with_root()
@@ -154,7 +158,7 @@ class FrechetDistance(EvaluationMetric):
             n, total, outer = (all_ - each[group] for all_, each in zip(whole, sums, strict=True))
             fake = self.gaussian("fake", n, total, outer)
             left.append(frechet_distance(real.mean, real.cov, fake.mean, fake.cov, root1=real.root))
-        return jackknife(torch.stack(left)).to(self.device)
+        return torch.stack(left)
 
     def values(self) -> dict[str, float]:
         values = {"value": float(self.compute())}

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_gan.metrics.collectives import all_reduce_sum, distributed, gather_rows
+from lit_gan.metrics.protocol import Finding
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -159,6 +160,10 @@ class EvaluationMetric(SumMetric):
         here would leave the others waiting.
         """
         return {"value": float(self.compute())}
+
+    def result(self) -> tuple[dict[str, float], list[Finding]]:
+        """`values`, and fakes that are worth a look, with the places of reals among the reals; called like `values`."""
+        return self.values(), []
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
         """The value, or the given ones over time, as torchmetrics plots them; needs matplotlib."""
