@@ -70,7 +70,7 @@ class Eval:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The extractor of the features that scores are made of, its weights and its resize."""
+    """The extractor of the features that scores are made of, its weights and its resize; the network of LPIPS."""
 
     extractor: str = "inception"
     weights: str | None = None  # a file; null: the documented places, see docs/metrics.md
@@ -79,6 +79,9 @@ class Metrics:
         None  # of inception, dinov2 and clip; null: legacy, as their codes do
     )
     real_images: int | None = None  # use at most so many reals; null: all
+    lpips: Literal["vgg", "alex"] = "vgg"  # the network of lpips, lpips-diversity and ppl
+    lpips_weights: str | None = None  # its file; null: the documented places
+    lpips_weights_sha256: str | None = None  # accept this other hash instead of the standard one
 
 
 @dataclass(frozen=True)

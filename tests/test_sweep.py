@@ -401,7 +401,7 @@ def test_wandb_file_gives_its_agents_the_cells_of_the_sweep(tmp_path, monkeypatc
     assert [path.name for path in Path("runs/s").iterdir()] == ["wandb.yaml"], "nothing has run"
     config = utils.load_sweep_config("runs/s/wandb.yaml")
     assert config is not None
-    assert (config["method"], config["project"], config["metric"]["name"]) == ("grid", "lit-gan", "val/fid")
+    assert (config["method"], config["project"], config["metric"]["name"]) == ("grid", "lit-gan", "best/fid")
     parameters = {key: each["values"] for key, each in config["parameters"].items()}
     assert (parameters["seed"], parameters["optim.lr"]) == ([0, 1], [0.001, 0.0001]), "W&B can sort numbers"
     sweep = plan(["mine.yaml", "logger.wandb.entity=us"], grid, "s")

@@ -14,7 +14,7 @@ follow in the official code (R1) or run in float32 (path lengths); bfloat16 inst
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -172,6 +172,7 @@ class Generator(nn.Module):
         return styles
 
     def truncated(self, w: Tensor, truncation: Tensor | None) -> Tensor:
+        """w [B, W] drawn towards its mean."""
         return w if truncation is None else torch.lerp(self.w_mean.to(w.dtype), w, truncation.to(w.dtype))
 
     def synthesise(self, styles: Tensor) -> Tensor:
@@ -369,15 +370,13 @@ class StyleGAN2(AdversarialModule):
 
     def styles(self, batch: Batch) -> Tensor:
         """w [B, W] as `generate` makes it, truncated where the batch says so."""
-        network: Any = self.sampler
-        w: Tensor = network.truncated(network.mapping(batch["z"], self.label(batch)), batch.get("truncation"))
-        return w
+        network = cast(Generator, self.sampler)
+        return network.truncated(network.mapping(batch["z"], self.label(batch)), batch.get("truncation"))
 
     def synthesise(self, w: Tensor, batch: Batch) -> Tensor:
         """Images [B, C, H, W] of w [B, W], as `generate` makes them but not clamped."""
-        network: Any = self.sampler
-        images: Tensor = network.synthesise(network.affine(w))
-        return images.float()
+        network = cast(Generator, self.sampler)
+        return network.synthesise(network.affine(w)).float()
 
     def configure_optimizers(self) -> list[Optimizer]:
         d_lr = self.optim.d_lr or self.optim.lr
