@@ -108,7 +108,7 @@ def test_printed_configuration_shows_every_key_with_its_origin():
         ("logger=null", ("logger.names = None",)),
         ("run.images=${run.imagess}", ("command line: run.images", "'run.imagess' not found")),
         ("arch=dcgann", ("unknown arch 'dcgann'", "did you mean arch=dcgan?", "stylegan-lite")),
-        ("arch=xyzzy", ("unknown arch 'xyzzy': there are dcgan, gan",)),
+        ("arch=xyzzy", ("unknown arch 'xyzzy': there are acgan, cgan, dcgan, gan",)),
         ("data=cifar", ("unknown data 'cifar'", "did you mean data=cifar10?")),
         ("experiment=gan", ("unknown experiment 'gan'", "gan-cifar10")),
         ("arch=nowhere.yaml", ("nowhere.yaml: no such file",)),
@@ -267,10 +267,11 @@ def built(config: Config, shape: tuple[int, int, int]) -> torch.nn.Module:
 def test_every_experiment_builds_its_networks(name):
     config = compose([f"experiment={name}"])
 
-    module = built(config, (3, 32, 32))
+    size = config.get("data.image_size") if config.get("data.name") == "folder" else 32
+    module = built(config, (3, size, size))
 
-    assert name == f"{config['arch']}-{config.get('data.name')}"
-    assert config.get("data.name") == "cifar10"
+    assert name.startswith(f"{config['arch']}-"), "named after its arch and its data"
+    assert config.get("data.name") in ("cifar10", "folder")
     assert sum(p.numel() for p in module.parameters()) > 1e5
 
 
