@@ -23,6 +23,7 @@ from lit_gan.variants.gan import GAN, Maxout
 from lit_gan.variants.progan import ProGAN
 from lit_gan.variants.r3gan import R3GAN, widths_of
 from lit_gan.variants.r3gan import Block as R3Block
+from lit_gan.variants.stylegan import StyleGAN
 from lit_gan.variants.stylegan_lite import ModulatedConv, ModulatedUpConv, StyleGANLite
 from lit_gan.variants.wgan_gp import WGANGP, ClassNorm, DownConv, UpConv, dequantised
 
@@ -31,10 +32,12 @@ TINY: dict[str, dict[str, Any]] = {
     "dcgan": {"width": 4},
     "wgan-gp": {"width": 4},
     "progan": {"width": 4, "max_width": 8, "latent_dim": 8, "stable_images": 0, "fade_images": 0},
+    "stylegan": {"width": 4, "max_width": 8, "latent_dim": 8, "w_dim": 8, "mapping_depth": 2}
+    | {"stable_images": 0, "fade_images": 0},
     "stylegan-lite": {"width": 4, "max_width": 8, "latent_dim": 8, "w_dim": 8, "mapping_depth": 2},
     "r3gan": {"width": 8, "blocks": 1, "latent_dim": 8},
 }
-CONDITIONAL = ["wgan-gp", "progan", "stylegan-lite", "r3gan"]
+CONDITIONAL = ["wgan-gp", "progan", "stylegan", "stylegan-lite", "r3gan"]
 SHAPES = [(1, 28, 28), (3, 32, 32), (4, 20, 12), (3, 16, 36)]
 
 
@@ -69,6 +72,10 @@ COUNTS: list[tuple[type, dict[str, Any], int, int]] = [
     (ProGAN, {"image_shape": (3, 64, 64), "width": 512}, 25_440_783, 25_448_449),
     (ProGAN, {"image_shape": (3, 256, 256), "width": 128}, 27_654_549, 27_662_977),
     (ProGAN, {"width": 32}, 27_793_275, 27_801_889),
+    (StyleGAN, {"image_shape": (3, 64, 64), "width": 256}, 25_137_935, 22_498_049),
+    (StyleGAN, {"image_shape": (3, 128, 128), "width": 128}, 25_843_858, 22_941_313),
+    (StyleGAN, {"image_shape": (3, 256, 256), "width": 64}, 26_086_229, 23_052_353),
+    (StyleGAN, {}, 26_219_627, 23_087_249),
     (StyleGANLite, {"image_shape": (3, 32, 32), "width": 512}, 21_523_475, 21_507_073),
     (StyleGANLite, {"image_shape": (3, 64, 64), "width": 256}, 23_819_544, 23_407_361),
     (R3GAN, {}, 20_732_160, 20_683_776),

@@ -23,7 +23,7 @@ from lit_gan.sampling import inference, sampling_batch
 from lit_gan.train import train
 from tiny import TRAINED, largest_difference, state, tiny_batch, tiny_module, tiny_run
 
-GROWING = ["progan"]
+GROWING = ["progan", "stylegan"]
 grows = pytest.mark.parametrize("arch", GROWING)
 
 

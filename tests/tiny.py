@@ -23,11 +23,18 @@ TINY: dict[str, list[str]] = {  # beside the arch's own YAML
     "hinge-dcgan": ["model.width=4"],
     "wgan-gp": ["model.width=4"],
     "progan": ["model.width=4", "model.stable_images=8", "model.fade_images=16"],
+    "stylegan": [
+        "model.width=4",
+        "model.first_stage=0",
+        "model.stable_images=8",
+        "model.fade_images=16",
+    ],
     "stylegan-lite": ["model.width=4"],
     "r3gan": ["model.width=16", "model.full_stages=1"],
 }
 STAGES: dict[str, tuple[int, ...]] = {  # images seen, where not all parameters take part all the time
     "progan": (0, 24, 48),
+    "stylegan": (0, 24, 48),
 }
 COMMON = [
     "data.image_size=16", "data.batch_size=8", "logger=csv", "trainer.accelerator=cpu", "trainer.precision=32",

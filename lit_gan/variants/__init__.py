@@ -5,6 +5,7 @@ VARIANTS: dict[str, str] = {
     "dcgan": "lit_gan.variants.dcgan:DCGAN",
     "wgan-gp": "lit_gan.variants.wgan_gp:WGANGP",
     "progan": "lit_gan.variants.progan:ProGAN",
+    "stylegan": "lit_gan.variants.stylegan:StyleGAN",
     "stylegan-lite": "lit_gan.variants.stylegan_lite:StyleGANLite",
     "r3gan": "lit_gan.variants.r3gan:R3GAN",
 }
