@@ -21,8 +21,10 @@ from lit_gan.networks.shape import pyramid
 from lit_gan.variants import VARIANTS
 from lit_gan.variants.dcgan import DCGAN
 from lit_gan.variants.gan import GAN
+from lit_gan.variants.progan import ProGAN
 from lit_gan.variants.r3gan import R3GAN, widths_of
 from lit_gan.variants.r3gan import Block as R3Block
+from lit_gan.variants.stylegan import StyleGAN
 from lit_gan.variants.stylegan2 import ModulatedConv, ModulatedUpConv, StyleGAN2
 from lit_gan.variants.wgan_gp import WGANGP, ClassNorm, DownConv, UpConv, dequantised
 
@@ -35,9 +37,13 @@ TINY: dict[str, dict[str, Any]] = {
     "infogan": {"width": 4, "dense": 16, "q_units": 8},
     "wgan-gp": {"width": 4},
     "stylegan2": {"width": 4, "max_width": 8, "latent_dim": 8, "w_dim": 8, "mapping_depth": 2},
+    "progan": {"width": 4, "max_width": 8, "latent_dim": 8, "stable_images": 0, "fade_images": 0},
+    "stylegan": {"width": 4, "max_width": 8, "latent_dim": 8, "w_dim": 8, "mapping_depth": 2}
+    | {"stable_images": 0, "fade_images": 0},
     "r3gan": {"width": 8, "blocks": 1, "latent_dim": 8},
     "gat": {"width": 16, "heads": 2, "depth": 4, "patch": 4, "latent_dim": 8, "label_dim": 8},
 }
+CONDITIONAL = ["wgan-gp", "progan", "stylegan", "stylegan2", "r3gan"]
 SHAPES = [(1, 28, 28), (3, 32, 32), (4, 20, 12), (3, 16, 36)]
 
 
@@ -65,6 +71,17 @@ COUNTS: list[tuple[type, dict[str, Any], int, int]] = [
     (WGANGP, {}, 1_204_483, 1_053_825),
     (WGANGP, {"conditional": True, "num_classes": 10}, 1_218_307, 1_055_115),
     (WGANGP, {"width": 256, "d_width": 128}, 4_276_739, 1_053_825),
+    (ProGAN, {"image_shape": (3, 64, 64), "width": 256}, 22_490_383, 22_498_049),
+    (ProGAN, {"image_shape": (3, 128, 128), "width": 128}, 22_933_394, 22_941_313),
+    (ProGAN, {"image_shape": (3, 256, 256), "width": 64}, 23_044_309, 23_052_353),
+    (ProGAN, {}, 23_079_115, 23_087_249),
+    (ProGAN, {"image_shape": (3, 64, 64), "width": 512}, 25_440_783, 25_448_449),
+    (ProGAN, {"image_shape": (3, 256, 256), "width": 128}, 27_654_549, 27_662_977),
+    (ProGAN, {"width": 32}, 27_793_275, 27_801_889),
+    (StyleGAN, {"image_shape": (3, 64, 64), "width": 256}, 25_137_935, 22_498_049),
+    (StyleGAN, {"image_shape": (3, 128, 128), "width": 128}, 25_843_858, 22_941_313),
+    (StyleGAN, {"image_shape": (3, 256, 256), "width": 64}, 26_086_229, 23_052_353),
+    (StyleGAN, {}, 26_219_627, 23_087_249),
     (StyleGAN2, {"image_shape": (3, 32, 32), "width": 512}, 21_523_475, 21_507_073),
     (StyleGAN2, {"image_shape": (3, 64, 64), "width": 256}, 23_819_544, 23_407_361),
     (R3GAN, {}, 20_732_160, 20_683_776),
@@ -104,7 +121,7 @@ def test_a_size_that_cannot_be_halved_is_an_error_that_names_it(name: str) -> No
         build(name, image_shape=(3, 30, 7))
 
 
-@pytest.mark.parametrize("name", ["wgan-gp", "stylegan2", "r3gan"])
+@pytest.mark.parametrize("name", CONDITIONAL)
 def test_conditional_networks_read_the_label(name: str) -> None:
     module = build(name, image_shape=(3, 16, 16), conditional=True, num_classes=3)
     for parameter in module.parameters():
@@ -120,7 +137,7 @@ def test_conditional_networks_read_the_label(name: str) -> None:
     assert (fake[1] - fake[2]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("name", ["wgan-gp", "stylegan2", "r3gan"])
+@pytest.mark.parametrize("name", CONDITIONAL)
 def test_conditional_on_unlabelled_data_is_an_error(name: str) -> None:
     with pytest.raises(UserError, match="labels"):
         build(name, image_shape=(3, 16, 16), conditional=True)

@@ -110,7 +110,9 @@ def refuses(capsys, tmp_path):
 
 
 def test_typo_in_a_late_cell_is_found_before_the_first_starts(refuses, tmp_path):
-    line = refuses(f"run.dir={tmp_path / 'runs'}", "--grid", "arch=dcgan,wgan-gp,r3gan,styleggan2", "seed=0,1")
+    line = refuses(
+        f"run.dir={tmp_path / 'runs'}", "--grid", "arch=dcgan,wgan-gp,r3gan,styleggan2", "seed=0,1"
+    )
 
     assert "cell styleggan2-seed0: unknown arch 'styleggan2': did you mean arch=stylegan2?" in line
     assert not (tmp_path / "runs").exists()

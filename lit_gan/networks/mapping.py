@@ -10,8 +10,8 @@ from lit_gan.networks.equalized import SQRT2, EqualizedLinear, lrelu
 
 
 def normalised(z: Tensor) -> Tensor:
-    """Rows of unit second moment."""
-    z = z.float()
+    """Rows of unit second moment, in float32 at least."""
+    z = z.to(torch.promote_types(z.dtype, torch.float32))
     return z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
 
 

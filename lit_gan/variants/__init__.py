@@ -9,6 +9,8 @@ VARIANTS: dict[str, str] = {
     "infogan": "lit_gan.variants.infogan:InfoGAN",
     "wgan-gp": "lit_gan.variants.wgan_gp:WGANGP",
     "stylegan2": "lit_gan.variants.stylegan2:StyleGAN2",
+    "progan": "lit_gan.variants.progan:ProGAN",
+    "stylegan": "lit_gan.variants.stylegan:StyleGAN",
     "r3gan": "lit_gan.variants.r3gan:R3GAN",
     "gat": "lit_gan.variants.gat:GAT",
 }
