@@ -66,6 +66,8 @@ def module_of(config: Config, image_shape: tuple[int, int, int], num_classes: in
     module.seed = config["seed"]
     chosen: Augment = settings(config, "augment")
     module.augment = build_augmenter(chosen, image_shape=image_shape, duration=module.optim.decay_images)
+    if (standing := config.get("eval.standing_batches")) is not None:
+        module.standing_batches = standing
     return module
 
 

@@ -160,7 +160,9 @@ def evaluate(source: str, overrides: tuple[str, ...], **options: str | None) -> 
 @click.option("--seed", default=0, show_default=True, help="Image i is a function of (seed, i).")
 @click.option("--label", type=int, help="A class, for a conditional variant; all in turn otherwise.")
 @click.option(
-    "--truncation", type=click.FloatRange(0), help="Towards the mean style: 1 none, 0 the mean image."
+    "--truncation",
+    type=click.FloatRange(0),
+    help="Styles: 1 none, 0 the mean image. BigGAN: the largest |z|.",
 )
 @click.option(
     "--batch-size",

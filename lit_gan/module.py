@@ -58,6 +58,8 @@ class AdversarialModule(L.LightningModule):
     generator: nn.Module
     discriminator: nn.Module
     latent_dim: int
+    num_classes: int = 0  # that the networks are built for
+    standing_batches: int = 0  # of fakes, for batch norm's statistics in inference; 0: its running averages
 
     def __init__(self, optim: Mapping[str, Any] | None = None) -> None:
         super().__init__()
@@ -121,9 +123,10 @@ class AdversarialModule(L.LightningModule):
                 "model.conditional=true needs labels and the data have none: use labelled data, or false"
             )
         self.conditional = conditional
+        self.num_classes = num_classes if conditional else 0
         if conditional:
             self.needs = (self.real_key, "label")
-        return num_classes if conditional else 0
+        return self.num_classes
 
     def label(self, batch: Batch) -> Tensor | None:
         """The labels [B], where the networks read them."""
@@ -175,7 +178,9 @@ class AdversarialModule(L.LightningModule):
             yield
 
     def half_life(self) -> float:
-        """The EMA's half-life now, in images."""
+        """The EMA's half-life now, in images; 0, a copy, before it starts."""
+        if self.images_seen <= self.optim.ema_start:
+            return 0.0
         return ramped_half_life(self.optim.ema_half_life, self.images_seen, self.optim.ema_ramp)
 
     def make_optimizer(

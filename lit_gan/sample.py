@@ -43,7 +43,7 @@ class Sampler:
         """Images [N, C, H, W] in [-1, 1]; without `label`, a conditional variant shows its classes in turn."""
         parts = []
         step = max(batch_size // TOGETHER, 1) * TOGETHER
-        with inference(self.module):
+        with inference(self.module, truncation=truncation):
             for start in range(0, number, step):
                 firsts = range(start, min(start + step, number), TOGETHER)
                 made = [self._generate(range(i, i + TOGETHER), seed, label, truncation) for i in firsts]

@@ -12,15 +12,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import accumulate
+from math import sqrt
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lit_gan.errors import UserError
 
 Batch = dict[str, Tensor]
 
+STANDING = 64  # fakes in a batch of those that make standing statistics
+STANDING_SEED = -1  # of them; scores and pictures have seeds from 0 on
 _GOLDEN = 0x9E3779B1  # odd, so that multiplying by it permutes the 32-bit numbers
 
 
@@ -71,6 +75,18 @@ def labels(
     return torch.tensor(drawn, dtype=torch.int64)
 
 
+def truncated(z: Tensor, threshold: Tensor) -> Tensor:
+    """z [B, Z] of a normal distribution as numbers of the same one cut off at ±`threshold` []; monotonous in each.
+
+    Each has the quantile there that it had before, which is the distribution of drawing again whatever lies beyond
+    (Brock et al. 2019, section 3.1) and remains a function of z: erf(z' / sqrt 2) = erf(t / sqrt 2) erf(z / sqrt 2).
+    """
+    wide = z.to(torch.float64 if z.device.type != "mps" else torch.float32)
+    t = threshold.to(wide.dtype)
+    inner = torch.erfinv(torch.erf(t / sqrt(2)) * torch.erf(wide / sqrt(2))) * sqrt(2)
+    return inner.clamp(-t, t).to(z.dtype)  # erfinv(1) is infinite
+
+
 def sampling_batch(
     module: Sampleable,
     seed: int,
@@ -101,17 +117,56 @@ def sampling_batch(
 
 
 @contextmanager
-def inference(module: Sampleable) -> Iterator[None]:
-    """Eval mode, no gradients and float32 (no autocast) within; each submodule's own mode restored after."""
+def inference(module: Sampleable, *, truncation: float | None = None) -> Iterator[None]:
+    """Eval mode, no gradients and float32 (no autocast) within; each submodule's own mode restored after.
+
+    Where the module has `standing_batches`, batch norm has standing statistics, at the `truncation` of what is made.
+    """
     modes = [(part, part.training) for part in module.modules()]
     try:
         for part, _ in modes:
             part.training = False
-        with torch.no_grad(), torch.autocast(module.device.type, enabled=False):
+        with (
+            torch.no_grad(),
+            torch.autocast(module.device.type, enabled=False),
+            _standing_statistics(module, truncation),
+        ):
             yield
     finally:
         for part, training in modes:
             part.training = training
+
+
+@contextmanager
+def _standing_statistics(module: Sampleable, truncation: float | None) -> Iterator[None]:
+    """Within, batch norm uses means over batches of the module's own fakes (Brock et al. 2019, appendix F).
+
+    Running averages are of the weights of many steps, and not of an averaged or truncated generator. The fakes are the
+    same each time and on all ranks, all classes alike; the running averages are back after.
+    """
+    batches = getattr(module, "standing_batches", 0)
+    sampler = getattr(module, "sampler", None)
+    if not batches or sampler is None:
+        yield
+        return
+    norms = [part for part in sampler.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    kept = [(norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum) for norm in norms]
+    try:
+        for norm in norms:
+            for name in ("running_mean", "running_var", "num_batches_tracked"):
+                setattr(norm, name, torch.zeros_like(getattr(norm, name)))
+            norm.momentum, norm.training = None, True  # None: the plain mean over all batches
+        for first in range(0, batches * STANDING, STANDING):
+            indices = range(first, first + STANDING)
+            classes = getattr(module, "num_classes", 0)
+            module.generate(sampling_batch(module, STANDING_SEED, indices, classes, truncation=truncation))
+        for norm in norms:
+            norm.training = False
+        yield
+    finally:
+        for norm, (mean, var, count, momentum) in zip(norms, kept, strict=True):
+            norm.running_mean, norm.running_var, norm.num_batches_tracked = mean, var, count
+            norm.momentum, norm.training = momentum, False
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ class Optim:
     decay_images: int | None = None  # length of lr_schedule; constant afterwards
     ema_half_life: float = 0.0  # images; 0: the generator is not averaged
     ema_ramp: float | None = 0.05  # half-life at most this share of the images seen
+    ema_start: int = 0  # images up to which the average is a copy
     ema_width: float | None = None  # relative width of power-function averages, instead: see docs/averages.md
 
 
@@ -63,6 +64,9 @@ class Eval:
     batch_size: int = 256
     seed: int = 0
     at_start: bool = True  # the untrained generator too: what the last score is compared with
+    standing_batches: int | None = (
+        None  # of 64 fakes, for batch norm's statistics in inference; null: the paper's; 0: running averages
+    )
     max_share: float = (
         0.05  # of the training time, for evaluations on the way: with fewer fakes rather than longer
     )
@@ -149,12 +153,22 @@ AT_LEAST: dict[str, float] = {  # the smallest value that makes sense; null is l
         ("optim.lr", "optim.d_lr", "optim.beta1", "optim.beta2", "optim.eps", "optim.weight_decay"), 0
     ),
     **dict.fromkeys(
-        ("optim.ema_half_life", "optim.ema_ramp", "optim.ema_width", "optim.clip_norm", "optim.lr_end"), 0
+        (
+            "optim.ema_half_life",
+            "optim.ema_ramp",
+            "optim.ema_width",
+            "optim.ema_start",
+            "optim.clip_norm",
+            "optim.lr_end",
+        ),
+        0,
     ),
     **dict.fromkeys(("augment.images", "augment.interval"), 1),
     **dict.fromkeys(("augment.p", "augment.p_end"), 0),
     "augment.target": -1,
-    **dict.fromkeys(("seed", "data.workers", "checkpoint.every_minutes", "eval.max_share"), 0),
+    **dict.fromkeys(
+        ("seed", "data.workers", "checkpoint.every_minutes", "eval.max_share", "eval.standing_batches"), 0
+    ),
 }
 AT_MOST: dict[str, float] = dict.fromkeys(("augment.p", "augment.p_end", "augment.target"), 1)
 BELOW: dict[str, float] = {"optim.beta1": 1, "optim.beta2": 1, "seed": 2**32}

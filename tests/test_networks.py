@@ -10,23 +10,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_gan.data.base import dequantised
 from lit_gan.errors import UserError
 from lit_gan.networks.conv import conv2d
 from lit_gan.networks.equalized import EqualizedLinear
 from lit_gan.networks.logits import Logits
 from lit_gan.networks.maxout import Maxout
 from lit_gan.networks.minibatch import minibatch_std
+from lit_gan.networks.norm import ClassNorm
 from lit_gan.networks.resample import Blur, Down, up
+from lit_gan.networks.residual import DownConv, UpConv
 from lit_gan.networks.shape import pyramid
 from lit_gan.variants import VARIANTS
+from lit_gan.variants.biggan import BigGAN
 from lit_gan.variants.dcgan import DCGAN
 from lit_gan.variants.gan import GAN
 from lit_gan.variants.progan import ProGAN
 from lit_gan.variants.r3gan import R3GAN, widths_of
 from lit_gan.variants.r3gan import Block as R3Block
+from lit_gan.variants.sagan import SAGAN
+from lit_gan.variants.sngan import SNGAN
 from lit_gan.variants.stylegan import StyleGAN
 from lit_gan.variants.stylegan2 import ModulatedConv, ModulatedUpConv, StyleGAN2
-from lit_gan.variants.wgan_gp import WGANGP, ClassNorm, DownConv, UpConv, dequantised
+from lit_gan.variants.wgan_gp import WGANGP
 
 TINY: dict[str, dict[str, Any]] = {
     "gan": {"widths": [16], "d_widths": [8]},
@@ -40,10 +46,13 @@ TINY: dict[str, dict[str, Any]] = {
     "progan": {"width": 4, "max_width": 8, "latent_dim": 8, "stable_images": 0, "fade_images": 0},
     "stylegan": {"width": 4, "max_width": 8, "latent_dim": 8, "w_dim": 8, "mapping_depth": 2}
     | {"stable_images": 0, "fade_images": 0},
+    "sngan": {"width": 4, "d_width": 4},
+    "sagan": {"width": 8, "d_width": 8, "conditional": False},
+    "biggan": {"width": 2, "latent_dim": 12, "conditional": False},
     "r3gan": {"width": 8, "blocks": 1, "latent_dim": 8},
     "gat": {"width": 16, "heads": 2, "depth": 4, "patch": 4, "latent_dim": 8, "label_dim": 8},
 }
-CONDITIONAL = ["wgan-gp", "progan", "stylegan", "stylegan2", "r3gan"]
+CONDITIONAL = ["wgan-gp", "sngan", "sagan", "biggan", "progan", "stylegan", "stylegan2", "r3gan"]
 SHAPES = [(1, 28, 28), (3, 32, 32), (4, 20, 12), (3, 16, 36)]
 
 
@@ -56,6 +65,8 @@ def count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
+CIFAR: dict[str, Any] = {"image_shape": (3, 32, 32), "width": 64, "latent_dim": 80, "num_classes": 10}
+CIFAR_SCRIPT = CIFAR | {"latent_dim": 128, "hierarchical": False, "shared_dim": 0, "attention": 0}
 COUNTS: list[tuple[type, dict[str, Any], int, int]] = [
     (GAN, {"image_shape": (1, 28, 28)}, 2_503_984, 1_231_441),
     (
@@ -84,6 +95,25 @@ COUNTS: list[tuple[type, dict[str, Any], int, int]] = [
     (StyleGAN, {}, 26_219_627, 23_087_249),
     (StyleGAN2, {"image_shape": (3, 32, 32), "width": 512}, 21_523_475, 21_507_073),
     (StyleGAN2, {"image_shape": (3, 64, 64), "width": 256}, 23_819_544, 23_407_361),
+    (SNGAN, {}, 4_276_739, 1_053_825),
+    (SNGAN, {"image_shape": (3, 48, 48)}, 4_878_083, 10_141_441),
+    (SNGAN, {"image_shape": (3, 64, 64)}, 12_220_675, 10_141_441),
+    (SNGAN, {"image_shape": (3, 128, 128)}, 32_150_787, 29_017_857),
+    (SNGAN, {"conditional": True, "num_classes": 10}, 4_304_387, 1_055_105),
+    (SNGAN, {"conditional": True, "num_classes": 100}, 4_580_867, 1_066_625),
+    (SAGAN, {"num_classes": 1000}, 42_078_852, 39_463_618),
+    (SAGAN, {"num_classes": 1000, "attention": 64, "d_attention": 64}, 42_017_412, 39_448_258),
+    (SAGAN, {"num_classes": 10, "image_shape": (3, 32, 32)}, 4_386_308, 1_075_586),
+    (BigGAN, CIFAR_SCRIPT | {"num_classes": 10}, 4_304_387, 4_207_361),
+    (BigGAN, CIFAR_SCRIPT | {"num_classes": 100}, 4_580_867, 4_230_401),
+    (BigGAN, CIFAR | {"attention": 0}, 4_287_235, 4_207_361),
+    # The authors' code has attention behind all four blocks of this discriminator, three times 81,921 more.
+    (BigGAN, CIFAR, 4_369_156, 4_535_045 - 3 * 81_921),
+    (BigGAN, {"num_classes": 1000, "image_shape": (3, 64, 64), "width": 64}, 31_969_540, 20_571_842),
+    (BigGAN, {"num_classes": 1000, "image_shape": (3, 64, 64)}, 70_377_348, 45_511_970),
+    (BigGAN, {"num_classes": 1000}, 70_433_988, 87_982_370),
+    (BigGAN, {"num_classes": 1000, "width": 64}, 31_978_628, 39_448_258),
+    (BigGAN, {"num_classes": 1000, "image_shape": (3, 256, 256), "latent_dim": 140}, 82_235_844, 99_225_890),
     (R3GAN, {}, 20_732_160, 20_683_776),
     (R3GAN, {"conditional": True, "num_classes": 10}, 20_781_952, 21_280_512),
     (R3GAN, {"image_shape": (3, 64, 64)}, 22_429_824, 22_381_440),
@@ -244,7 +274,7 @@ def test_points_of_the_plane_have_an_unbounded_output() -> None:
 
 
 def test_folded_resampling_is_the_plain_one() -> None:
-    up_conv, down_conv = UpConv(3).double(), DownConv(3).double()
+    up_conv, down_conv = UpConv(3, 5).double(), DownConv(3, 5).double()
     inputs = torch.randn(2, 3, 6, 8, dtype=torch.float64)
 
     doubled = F.interpolate(inputs, scale_factor=2, mode="nearest")

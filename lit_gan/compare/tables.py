@@ -22,7 +22,18 @@ BESIDE = (  # metric, its part, the column's title: shown next to the metric tha
     ("pr", "recall", "recall"),
     ("modes", "classes", "classes"),
 )
-SHARED = ("extractor", "weights", "resize", "quantisation", "data", "fakes", "seed", "ema", "truncation")
+SHARED = (
+    "extractor",
+    "weights",
+    "resize",
+    "quantisation",
+    "data",
+    "fakes",
+    "seed",
+    "ema",
+    "truncation",
+    "standing",
+)
 
 
 @dataclass(frozen=True)

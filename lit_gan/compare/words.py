@@ -53,6 +53,7 @@ def in_words(protocol: Mapping[str, Any], data: str, floor: Scored | None) -> li
     ]
     fakes.append(f"{generator} generator")
     fakes += [f"truncation {p.pop('truncation')}"] if "truncation" in p else []
+    fakes += [f"standing statistics of {p.pop('standing')} batches"] if "standing" in p else []
     fingerprint = short(str(p.pop("data", "-")))
     reals = [f"{part(p.pop('reals', None))} reals of {data} ({fingerprint}): {p.pop('reference', '-')}"]
     if floor is not None and floor.floor is not None and floor.floor_images:

@@ -33,6 +33,11 @@ def normalize(images: Tensor) -> Tensor:
     return images.to(torch.float32).div_(127.5).sub_(1.0)
 
 
+def dequantised(real: Tensor) -> Tensor:
+    """Images of 256 levels in [-1, 1] plus uniform noise one level wide, still in [-1, 1]."""
+    return (real * 255 - 1) / 256 + torch.rand_like(real) / 128
+
+
 class Gather(Dataset[Batch]):
     """Whole batches by stream position, as DataLoader's `__getitems__` protocol asks for them."""
 

@@ -118,6 +118,7 @@ def evaluate(
             seed=seed if getattr(module, "seeded", True) else None,
             ema=getattr(module, "ema", None) is not None,
             truncation=truncation,
+            standing=getattr(module, "standing_batches", 0) or None,
         )
 
     scores = Scores(
@@ -287,7 +288,7 @@ def _add_fakes(
         [meter for meter in meters if meter.takes == takes] for takes in ("features", "images", "pairs")
     )
     broken = torch.zeros((), dtype=torch.int64, device=how.device)
-    with inference(module):
+    with inference(module, truncation=truncation):
         for indices in how.share(fakes, together=2 if by_images else 1):
             batch = sampling_batch(
                 module, seed, indices, data.num_classes, data.class_weights, truncation=truncation

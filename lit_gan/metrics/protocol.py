@@ -26,6 +26,9 @@ class Protocol:
     seed: int | None  # of the fakes; None: images from a folder, all of them
     ema: bool  # whether the averaged generator made the fakes
     truncation: float | None = None
+    standing: int | None = (
+        None  # batches of fakes that batch norm's statistics are of; None: running averages
+    )
     version: str = VERSION
 
 

@@ -11,6 +11,9 @@ VARIANTS: dict[str, str] = {
     "stylegan2": "lit_gan.variants.stylegan2:StyleGAN2",
     "progan": "lit_gan.variants.progan:ProGAN",
     "stylegan": "lit_gan.variants.stylegan:StyleGAN",
+    "sngan": "lit_gan.variants.sngan:SNGAN",
+    "sagan": "lit_gan.variants.sagan:SAGAN",
+    "biggan": "lit_gan.variants.biggan:BigGAN",
     "r3gan": "lit_gan.variants.r3gan:R3GAN",
     "gat": "lit_gan.variants.gat:GAT",
 }
