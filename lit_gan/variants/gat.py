@@ -9,9 +9,10 @@ of width 768. Presets, patch 2 in the paper: S 12 blocks of 384 with 6 heads, B 
 16, XL 28 of 1152 with 16.
 
 Left out: the alignment of the discriminator's features with DINOv2's on reals, which the paper's best figures have;
-guidance at sampling. Differs: in pixels the heads start at a quarter of the paper's scale, which is that of latents;
-each player's step draws its own z; a depth that 4 does not divide places its heads evenly; the running mean of c
-follows both players' steps; psi = 1 is no truncation, as everywhere here. `penalty: exact` takes the gradient itself.
+guidance at sampling. Differs: in pixels the heads start at a quarter of the paper's scale, which is that of latents; each
+player's step draws its own z; a depth that 4 does not divide places its heads evenly; the running mean of c follows both
+players' steps; the discriminator's step is in float32; psi = 1 is no truncation, as everywhere here. `penalty: exact`
+takes the gradient itself.
 """
 
 from __future__ import annotations
@@ -309,14 +310,17 @@ class GAT(AdversarialModule):
                 inputs = torch.stack([level.float() for level in levels], dim=1).requires_grad_()
                 logits = self.verdict(self.shown_alike(*inputs.unbind(1)), noise, label)
                 return logits, squared_norm(logits, inputs).mean()
-        moved = [level + self.sigma * torch.randn_like(level) for level in levels]
-        seen = self.shown_alike(*levels, *moved)  # the same augmentation, and below the same noise
-        logits = self.verdict(seen[:LEVELS], noise, label)
-        return logits, finite_difference(self.verdict(seen[LEVELS:], noise, label), logits, self.sigma)
+        # bfloat16 would round the logits by more than they differ, and be punished for it
+        with torch.autocast(self.device.type, enabled=False):
+            still = [level.float() for level in levels]
+            moved = [level + self.sigma * torch.randn_like(level) for level in still]
+            seen = self.shown_alike(*still, *moved)  # the same augmentation, and below the same noise
+            logits = self.verdict(seen[:LEVELS], noise, label)
+            return logits, finite_difference(self.verdict(seen[LEVELS:], noise, label), logits, self.sigma)
 
     def verdict(self, levels: Sequence[Tensor], noise: Sequence[Tensor], label: Tensor | None) -> Tensor:
         """Logits [B] of the levels, each under its noise."""
-        noisy = [torch.add(n, x, alpha=1 - t) for t, x, n in zip(T, levels, noise, strict=True)]
+        noisy = [torch.add(n.to(x.dtype), x, alpha=1 - t) for t, x, n in zip(T, levels, noise, strict=True)]
         return self.logits(torch.cat(noisy, dim=1), label)
 
     @staticmethod
