@@ -56,9 +56,10 @@ lint: $(READY)  ## ruff and codespell
 type: $(READY)  ## mypy --strict
 	@$(BIN)/mypy
 
-bench: $(READY)  ## Lightning's overhead against a bare loop; FID's time against torchmetrics and torch-fidelity
+bench: $(READY)  ## Lightning's overhead against a bare loop; the time of FID, and of a whole evaluation, against others
 	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/overhead.py
 	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/frechet.py
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/evaluation.py
 
 clean:  ## remove the environment and what tools left behind
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -8,14 +8,17 @@ from typing import Any
 
 import torch
 
+from lit_gan.augment import build_augmenter
 from lit_gan.config import Config
 from lit_gan.data import build_data
 from lit_gan.data.base import ImageData
 from lit_gan.errors import UserError
-from lit_gan.metrics import Extractor, build_extractor
+from lit_gan.metrics import Extractor, PerceptualNetwork, build_extractor, build_lpips
+from lit_gan.metrics.evaluate import metric_class
 from lit_gan.module import AdversarialModule
 from lit_gan.settings import (
     SECTIONS,
+    Augment,
     Checkpoint,
     Eval,
     Logger,
@@ -61,13 +64,20 @@ def module_of(config: Config, image_shape: tuple[int, int, int], num_classes: in
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{config['arch']} for images {image_shape}: {first}; check model.*") from error
     module.seed = config["seed"]
+    chosen: Augment = settings(config, "augment")
+    module.augment = build_augmenter(chosen, image_shape=image_shape, duration=module.optim.decay_images)
     if (standing := config.get("eval.standing_batches")) is not None:
         module.standing_batches = standing
     return module
 
 
-def extractor_of(config: Config, data: ImageData, device: torch.device | str) -> Extractor:
-    """The extractor of a configuration, ready on `device`; may train it or fetch weights once."""
+def extractor_of(config: Config, data: ImageData, device: torch.device | str) -> Extractor | None:
+    """The extractor of a configuration, ready on `device`; may train it or fetch weights once.
+
+    None where no score of `eval.metrics` reads features.
+    """
+    if "extractor" not in _networks(config):
+        return None
     chosen: Metrics = settings(config, "metrics")
     return build_extractor(
         chosen.extractor,
@@ -79,7 +89,21 @@ def extractor_of(config: Config, data: ImageData, device: torch.device | str) ->
     )
 
 
+def lpips_of(config: Config, device: torch.device | str) -> PerceptualNetwork | None:
+    """The network of LPIPS, ready on `device`; may fetch weights once. None where no score of `eval.metrics` has it."""
+    if "lpips" not in _networks(config):
+        return None
+    chosen: Metrics = settings(config, "metrics")
+    return build_lpips(
+        chosen.lpips, weights=chosen.lpips_weights, weights_sha256=chosen.lpips_weights_sha256, device=device
+    )
+
+
+def _networks(config: Config) -> set[str]:
+    return {metric_class(name).network for name in config.get("eval.metrics")}
+
+
 __all__ = [
-    "Checkpoint", "Eval", "Logger", "Metrics", "Optim", "Run", "Samples", "Trainer",
-    "data_of", "extractor_of", "module_of", "settings",
+    "Augment", "Checkpoint", "Eval", "Logger", "Metrics", "Optim", "Run", "Samples", "Trainer",
+    "data_of", "extractor_of", "lpips_of", "module_of", "settings",
 ]  # fmt: skip

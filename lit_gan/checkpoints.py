@@ -58,7 +58,7 @@ def check_fits(path: Path, module: nn.Module) -> dict[str, Any]:
         name = differ[0]
         raise UserError(
             f"{path} has other networks than the configuration ({name}: {theirs.get(name, 'none')}, now "
-            f"{ours.get(name, 'none')}): leave model.* and optim.ema_half_life as the run has them, or start a new run"
+            f"{ours.get(name, 'none')}): leave model.* and optim.ema_* as the run has them, or start a new run"
         )
     return checkpoint
 

@@ -184,6 +184,43 @@ def sample(run: str, **options: Any) -> int:
     return sample_run(saved, **options)
 
 
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
+        try:
+            return value if isinstance(value, tuple) else tuple(float(word) for word in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a number, or several with commas between them", param, ctx)
+
+
+@cli.command()
+@click.argument("run")
+@OVERRIDES
+@click.option(
+    "--width", "widths", required=True, type=Numbers(), metavar="0.05,0.1,...", help="Relative widths."
+)
+@click.option(
+    "--kimg", type=float, help="The end of the average, where a snapshot was taken; default the last."
+)
+@click.option("--eval", "score", is_flag=True, help="Score each, as eval.* and metrics.* say.")
+def average(run: str, overrides: tuple[str, ...], **options: Any) -> int:
+    """Make averages of RUN's generator of other widths, after training, as checkpoints to evaluate and sample.
+
+    \b
+    lit-gan train arch=r3gan optim.ema_width=0.05       keeps the snapshots
+    lit-gan average runs/r3gan-digits-1 --width 0.03,0.06,0.12 --eval
+    """
+    from lit_gan.resume import compose_saved
+
+    saved = compose_saved(run, overrides)
+    from lit_gan.average import average_run
+
+    return average_run(saved, **options)
+
+
 @cli.command("list")
 @click.argument("what", required=False)
 def list_(what: str | None) -> int:

@@ -20,7 +20,7 @@ from lit_gan import schema
 from lit_gan.data import DATA
 from lit_gan.errors import UserError
 from lit_gan.schema import Keyword
-from lit_gan.settings import AT_LEAST, BELOW, SECTIONS
+from lit_gan.settings import AT_LEAST, AT_MOST, BELOW, SECTIONS
 from lit_gan.variants import VARIANTS
 
 TOP = {
@@ -34,7 +34,11 @@ TOP = {
     ),
     "data.source": Keyword("str", "", "the kind of source behind the data; set by the data's YAML"),
 }
-SHORT = {"data": "data.name", "logger": "logger.names"}  # data=cifar10 and logger=[csv,wandb] select
+SHORT = {  # data=cifar10, augment=ada and logger=[csv,wandb] select
+    "data": "data.name",
+    "augment": "augment.name",
+    "logger": "logger.names",
+}
 
 
 @dataclass
@@ -202,6 +206,8 @@ def _check(key: str, value: Any, keyword: Keyword, origin: str) -> Any:
         raise UserError(f"{origin}: {key} = {value!r} is not {expected}") from None
     if value is not None and not value >= AT_LEAST.get(key, value):
         raise UserError(f"{origin}: {key} = {value} must be at least {AT_LEAST[key]}")
+    if value is not None and not value <= AT_MOST.get(key, value):
+        raise UserError(f"{origin}: {key} = {value} must be at most {AT_MOST[key]}")
     if key in BELOW and not value < BELOW[key]:
         raise UserError(f"{origin}: {key} = {value} must be below {BELOW[key]}")
     return value

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from omegaconf import OmegaConf
 
 from lit_gan import wandb_file
-from lit_gan.best import LOWER_IS_BETTER, best_evaluation
+from lit_gan.best import BETTER, best_evaluation
 from lit_gan.errors import UserError
-from lit_gan.run import RunFolder
+from lit_gan.run import RunFolder, runs_in
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
 
-Kind = Literal["line", "bar", "media"]
-SCORES = ("fid", "kid", "is", "modes")  # the order in which scores are shown; others follow
+Kind = Literal["line", "bar", "media", "table"]
+TABLE = "samples_table"  # what callbacks.samples logs it as
+SCORES = tuple(BETTER)  # the order in which scores are shown; others follow
 NORM = "gradient_norm"
+VIEW = "nw-litgan-v"  # the name that W&B knows the view by: `litgan` in its address
 CONFIG = ("arch.value", "data.value.name", "seed.value")  # columns of the runs table, as W&B spells them
 
 
@@ -49,15 +51,18 @@ def panels_for(names: Collection[str]) -> list[Section]:
     losses = sorted(n for n in names if n.startswith(("d/", "g/")) and not n.endswith(NORM))
     health = sorted(n for n in names if n.startswith(("d/", "g/", "optim/")) and n not in losses)
     speed = sorted(n for n in names if n.startswith("speed/"))
-    best = [f"best/{metric}" for metric in LOWER_IS_BETTER if f"best/{metric}" in names]
-    shown = {*scores, *losses, *health, *speed, *best, "samples", "best/kimg", "kimg"}
+    best = [f"best/{metric}" for metric in BETTER if f"best/{metric}" in names]
+    shown = {*scores, *losses, *health, *speed, *best, "samples", TABLE, "best/kimg", "kimg"}
     others = sorted(n for n in names if n not in shown and not n.startswith("_"))
     sections = {
         "Scores": [
             *(Panel("bar", name, f"best {name.partition('/')[2].upper()} of each run") for name in best),
             *(Panel("line", name, name, grouped=True) for name in scores),
         ],
-        "Samples": [Panel("media", "samples", "samples")] if "samples" in names else [],
+        "Samples": [
+            *([Panel("media", "samples", "samples")] if "samples" in names else []),
+            *([Panel("table", TABLE, "samples one by one")] if TABLE in names else []),
+        ],
         "Losses": [Panel("line", name, name) for name in losses],
         "Health": [Panel("line", name, name) for name in health],
         "Speed": [Panel("line", name, name) for name in speed],
@@ -80,6 +85,8 @@ def names_logged(run: RunFolder) -> set[str]:
     names = _columns(run.metrics) if run.metrics.exists() else wandb_file.names(run.path / "wandb")
     if any(run.samples.glob("kimg*.png")):
         names.add("samples")
+    if any(run.path.glob(f"wandb/*run-*/files/media/table/{TABLE}_*")):
+        names.add(TABLE)
     best = best_evaluation(run.read_results()["evaluations"])
     if best is not None:
         names |= {f"best/{best[1]}", "best/kimg"}
@@ -115,15 +122,15 @@ def make_dashboard(
 
 
 def _logged(paths: Iterable[str]) -> list[RunFolder]:
-    """The runs in `paths`, which are runs, folders of runs, or folders of sweeps, that have logged to W&B."""
+    """The runs in `paths`, which are runs, or folders of runs and sweeps, that have logged to W&B."""
     found: dict[Path, RunFolder] = {}
     for path in map(Path, paths):
         if not path.is_dir():
             raise UserError(f"{path} does not exist; give runs, or a folder of runs such as runs/")
-        files = [f for pattern in ("", "*/", "*/*/") for f in sorted(path.glob(f"{pattern}config.yaml"))]
-        if not files:
+        runs = runs_in(path)
+        if not runs:
             raise UserError(f"{path} is no run and holds none; give runs, or a folder of runs such as runs/")
-        found.update({file.parent.resolve(): RunFolder(file.parent) for file in files})
+        found.update({run.path.resolve(): run for run in runs})
     logged = [run for run in found.values() if any(run.path.glob("wandb/*run-*"))]
     if not logged:
         raise UserError(
@@ -157,22 +164,31 @@ def _offline(run: RunFolder) -> Iterator[Path]:
 def view(sections: Sequence[Section], names: Collection[str], project: str, entity: str) -> Workspace:
     """The view as W&B's library has it; asks no server."""
     import wandb_workspaces.workspaces as ws
-    from wandb_workspaces.reports.v2.interface import BarPlot, Config, LinePlot, MediaBrowser
+    from wandb_workspaces.reports.v2.interface import (
+        BarPlot,
+        Config,
+        Layout,
+        LinePlot,
+        MediaBrowser,
+        WeavePanelSummaryTable,
+    )
 
     def panel(one: Panel) -> Any:
         if one.kind == "media":
             return MediaBrowser(title=one.title, media_keys=[one.metric])
         if one.kind == "bar":
             return BarPlot(title=one.title, metrics=[one.metric])
+        if one.kind == "table":  # of all runs in the view, one below the other; it takes no title
+            return WeavePanelSummaryTable(table_name=one.metric, layout=Layout(w=24, h=12))
         line = LinePlot(title=one.title, x="kimg", y=[one.metric])
         if one.grouped:
             line.groupby, line.groupby_aggfunc, line.groupby_rangefunc = Config("arch"), "mean", "minmax"
         return line
 
-    best = [name for name in ("best/fid", "best/kid", "best/kimg") if name in names]
+    best = [f"best/{name}" for name in (*BETTER, "kimg") if f"best/{name}" in names]
     columns = [*(f"summary:{name}" for name in best), *(f"config:{key}" for key in CONFIG)]
     first = (
-        ws.Ordering(ws.Summary(best[0]))
+        ws.Ordering(ws.Summary(best[0]), ascending=BETTER.get(best[0].partition("/")[2]) == "lower")
         if best
         else ws.Ordering(ws.Metric("CreatedTimestamp"), ascending=False)
     )
@@ -194,8 +210,21 @@ def view(sections: Sequence[Section], names: Collection[str], project: str, enti
     )
 
 
+def _known_view(project: str, entity: str) -> str:
+    """The id by which W&B knows the view of this name, which saving then replaces; "" where there is none yet.
+
+    The library offers this by a view's address alone, and with its contents.
+    """
+    from wandb_workspaces.workspaces import internal
+
+    try:
+        return internal.View.from_name(entity, project, VIEW).id
+    except ValueError:  # no view of this name, or one that this version of the library cannot read
+        return ""
+
+
 def _save(sections: Sequence[Section], names: Collection[str], project: str, entity: str | None) -> str:
-    """Save the view in the project; returns its address."""
+    """Save the view in the project, in place of the one that was made before; returns its address."""
     from lit_gan.loggers import offline_reason
 
     if (reason := offline_reason()) is not None:
@@ -203,7 +232,9 @@ def _save(sections: Sequence[Section], names: Collection[str], project: str, ent
     try:
         import wandb
 
-        made = view(sections, names, project, entity or str(wandb.Api(timeout=20).default_entity))
+        entity = entity or str(wandb.Api(timeout=20).default_entity)
+        made = view(sections, names, project, entity)
+        made._internal_name, made._internal_id = VIEW, _known_view(project, entity)
         made.save()  # type: ignore[no-untyped-call]
         return str(made.url)
     except Exception as error:  # whatever a server, a proxy or the library may say

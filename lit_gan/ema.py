@@ -1,7 +1,8 @@
 """Exponential moving average of a generator's weights, with its half-life in images.
 
 A decay per step would change with the batch size and the number of GPUs; a half-life in images does not
-(Karras et al. 2018, arXiv:1710.10196; the half-life and its ramp-up: Karras et al. 2020, arXiv:2006.06676).
+(Karras et al. 2018, arXiv:1710.10196; the half-life and its ramp-up: Karras et al. 2020, arXiv:2006.06676). Averages
+whose length is chosen after training: power_ema.py.
 """
 
 from __future__ import annotations
@@ -25,9 +26,13 @@ class EMA(nn.Module):
         """Stay in eval mode: Lightning calls `train()` on every submodule."""
         return super().train(False)
 
-    @torch.no_grad()
     def update(self, network: nn.Module, *, images: int, half_life: float) -> None:
-        """Move the average towards `network` after `images` more images; a half-life of 0 copies.
+        """Move the average towards `network` after `images` more images; a half-life of 0 copies."""
+        self.move(network, 1 - 0.5 ** (images / half_life) if half_life > 0 else 1.0)
+
+    @torch.no_grad()
+    def move(self, network: nn.Module, weight: float) -> None:
+        """Move the average by the share `weight` in [0, 1] of the way to `network`.
 
         Buffers (batch norm statistics, the mean w) are copied: they are averages already. `network` must not gain or lose
         modules from one call to the next.
@@ -35,7 +40,6 @@ class EMA(nn.Module):
         if self._places is None or self._places[0] is not network:
             self._places = network, _places(self.network), _places(network)
         _, (mine, my_buffers), (theirs, their_buffers) = self._places
-        weight = 1 - 0.5 ** (images / half_life) if half_life > 0 else 1.0
         torch._foreach_lerp_([of[name] for of, name in mine], [of[name] for of, name in theirs], weight)
         for (of, name), (of_theirs, their_name) in zip(my_buffers, their_buffers, strict=True):
             of[name].copy_(of_theirs[their_name])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import torch
 from omegaconf import OmegaConf
 
 from lit_gan import __version__
 from lit_gan.best import best_evaluation
-from lit_gan.build import data_of, extractor_of, settings
+from lit_gan.build import data_of, extractor_of, lpips_of, settings
 from lit_gan.callbacks.checkpoint import mark_best
 from lit_gan.callbacks.evaluation import evaluation_record, parameter_counts
 from lit_gan.checkpoints import load
@@ -17,12 +18,13 @@ from lit_gan.config import compose
 from lit_gan.data.base import ImageData
 from lit_gan.errors import UserError
 from lit_gan.hardware import describe_hardware, inference_device
-from lit_gan.metrics import METRICS, Extractor, Score
+from lit_gan.metrics import METRICS, Score
 from lit_gan.metrics.evaluate import evaluate, metric_class
-from lit_gan.metrics.gallery import Gallery
-from lit_gan.pictures import is_points
+from lit_gan.metrics.gallery import Gallery, PairedGallery
+from lit_gan.metrics.pairs import matched
+from lit_gan.pictures import is_points, save, suspects
 from lit_gan.resume import Comparison, Plan
-from lit_gan.run import new_run, write_text
+from lit_gan.run import RunFolder, new_run, write_text
 from lit_gan.sample import load_module
 from lit_gan.sampling import Sampleable
 from lit_gan.settings import Eval
@@ -53,10 +55,7 @@ def evaluate_run(plan: Plan, source: str | None = None, *, against: list[str] | 
                             "leave data.image_size and data.channels as the run has them")  # fmt: skip
     else:
         data = _shaped(against, trained)
-    extractor = extractor_of(plan.config, data, device)
-    started = time.perf_counter()
-    scores = _scores(plan, module.to(device), data, extractor, fakes=chosen.images)
-    seconds = time.perf_counter() - started
+    scores, seconds = _scores(plan, module.to(device), data, device, fakes=chosen.images)
     hardware = describe_hardware(device, 1)
     record = evaluation_record(
         scores, module.images_seen, source or f"eval of {path.name}", seconds, hardware
@@ -67,6 +66,8 @@ def evaluate_run(plan: Plan, source: str | None = None, *, against: list[str] | 
         mark_best(plan.run, module.images_seen)
     print(f"{path} at {module.images_seen / 1000:g} kimg against {data.source_name}, {seconds:.1f} s")
     print("\n".join(table(scores)))
+    what = "neighbours" if against is None else "neighbours-against"
+    _show_suspects(plan.run, module, data, scores, chosen.seed, module.images_seen, what)
     print(f"added to {plan.run.results}")
     return 0
 
@@ -78,14 +79,17 @@ def evaluate_images(plan: Plan, images: list[str], name: str) -> int:
     """
     chosen = _checked(plan)
     device = inference_device(settings(plan.config, "trainer"))
+    in_pairs = any(metric_class(name).takes == "pairs" for name in chosen.metrics)
+    if in_pairs and plan.config.get("data.source") == "folder" and not _asked(plan, "data.image_size"):
+        plan.config.values["data"]["image_size"] = None  # pixel by pixel, and not of thumbnails of 64
     data = data_of(plan.config)
     shown = _shaped(images, data.image_shape)
-    asked = plan.config.origins["eval.images"] == "command line"  # by itself or by --protocol
-    fakes = Gallery(shown, chosen.images if asked else None, chosen.seed).to(device)
-    extractor = extractor_of(plan.config, data, device)
-    started = time.perf_counter()
-    scores = _scores(plan, fakes, data, extractor, fakes=len(fakes))
-    seconds = time.perf_counter() - started
+    number = chosen.images if _asked(plan, "eval.images") else None
+    if in_pairs:
+        fakes: Gallery = PairedGallery(shown, matched(shown, data), number, chosen.seed)
+    else:
+        fakes = Gallery(shown, number, chosen.seed)
+    scores, seconds = _scores(plan, fakes.to(device), data, device, fakes=len(fakes))
     run = new_run(Path(plan.config.get("run.dir")), plan.config.get("run.name"), f"eval-{name}")
     about = OmegaConf.create({**plan.config.values, "arch": name, "variant": "images"})
     write_text(
@@ -99,6 +103,7 @@ def evaluate_images(plan: Plan, images: list[str], name: str) -> int:
     if shown.skipped:
         print(f"{len(shown.skipped)} did not decode and were left out, such as {shown.skipped[0]}")
     print("\n".join(table(scores)))
+    _show_suspects(run, fakes, data, scores, chosen.seed)
     print(f"written to {run.results}")
     return 0
 
@@ -128,20 +133,47 @@ def _shaped(arguments: list[str], image_shape: tuple[int, ...]) -> ImageData:
     return data
 
 
+def _asked(plan: Plan, key: str) -> bool:
+    """Whether the command line sets `key`, by itself or by --protocol."""
+    return plan.config.origins[key] == "command line"
+
+
 def _scores(
-    plan: Plan, module: Sampleable, data: ImageData, extractor: Extractor, *, fakes: int
-) -> dict[str, Score]:
+    plan: Plan, module: Sampleable, data: ImageData, device: torch.device, *, fakes: int
+) -> tuple[dict[str, Score], float]:
+    """The scores and the seconds that they took, without those of the networks' loading."""
     chosen: Eval = settings(plan.config, "eval")
-    return evaluate(
+    extractor, lpips = extractor_of(plan.config, data, device), lpips_of(plan.config, device)
+    started = time.perf_counter()
+    scores = evaluate(
         module,
         data,
         metrics=chosen.metrics,
         extractor=extractor,
+        lpips=lpips,
         fakes=fakes,
         seed=chosen.seed,
         batch_size=chosen.batch_size,
         reals=plan.config.get("metrics.real_images"),
     )
+    return scores, time.perf_counter() - started
+
+
+def _show_suspects(
+    run: RunFolder,
+    module: Sampleable,
+    data: ImageData,
+    scores: dict[str, Score],
+    seed: int,
+    images_seen: int = 0,
+    what: str = "neighbours",
+) -> None:
+    """Draw the fakes that a score found beside their nearest reals, and say where, if there are any."""
+    sheet = suspects(module, data, scores, seed)
+    if sheet is not None:
+        path = run.picture(images_seen, what)
+        save(sheet, path)
+        print(f"the fakes nearest to reals, with these: {path}")
 
 
 def table(scores: dict[str, Score]) -> list[str]:

@@ -13,7 +13,7 @@ from lit_gan.config import SHORT
 from lit_gan.errors import UserError
 
 RESERVED = ("run.name", "run.dir", "resume")  # the sweep sets them itself
-BARE = ("arch", "data", "data.name", "experiment")  # the value alone says what it is: dcgan, not archdcgan
+BARE = ("arch", "data", "data.name", "experiment", "augment", "augment.name")  # dcgan, not archdcgan
 RANGED = "seed"  # the one key of which 0-4 is a range: elsewhere it may be a name
 OPENING, CLOSING = "[{(", "]})"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lit_gan import schema
 from lit_gan.config import Config, configs_folder, describe, names
 from lit_gan.errors import UserError
-from lit_gan.metrics import EXTRACTORS, METRICS
+from lit_gan.metrics import ABOUT, EXTRACTORS, METRICS
 
 GROUPS = {
     "archs": "arch", "data": "data", "experiments": "experiment", "protocols": "protocol", "metrics": "", "extractors": "",
@@ -29,7 +29,7 @@ def _entries(group: str) -> Iterator[tuple[str, str]]:
         yield from ((name, describe(folder, name)) for name in names(folder))
     else:
         table = METRICS if group == "metrics" else EXTRACTORS
-        yield from ((name, schema.summary(target)) for name, target in table.items())
+        yield from ((name, ABOUT.get(name) or schema.summary(target)) for name, target in table.items())
 
 
 def origins(config: Config) -> Iterator[str]:

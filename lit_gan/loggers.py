@@ -18,7 +18,7 @@ from urllib.request import getproxies
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from lit_gan.best import LOWER_IS_BETTER
+from lit_gan.best import BETTER, LOGGED
 from lit_gan.config import Config
 from lit_gan.run import RunFolder, replace
 
@@ -189,8 +189,9 @@ def _start_wandb(config: Config, run: RunFolder, *, offline: bool) -> WandbLogge
         print(f"W&B: {experiment.url}")
     experiment.define_metric("kimg")
     experiment.define_metric("*", step_metric="kimg")
-    for name in LOWER_IS_BETTER:
-        experiment.define_metric(f"val/{name}", step_metric="kimg", summary="min")
+    for metric, better in BETTER.items():
+        name = f"val/{metric}/{LOGGED[metric]}" if metric in LOGGED else f"val/{metric}"
+        experiment.define_metric(name, step_metric="kimg", summary="min" if better == "lower" else "max")
     return WandbLogger(save_dir=run.path, experiment=experiment)
 
 
@@ -220,6 +221,40 @@ def show_everywhere(loggers: Iterable[Logger], name: str, picture: Any, images_s
             elif isinstance(logger, TensorBoardLogger):
                 pixels = np.asarray(picture.convert("RGB"))
                 logger.experiment.add_image(name, pixels, round(images_seen / 1000), dataformats="HWC")
+
+
+def tabulate_everywhere(
+    loggers: Iterable[Logger], name: str, columns: Mapping[str, Sequence[Any]], images_seen: int
+) -> None:
+    """Log a table at `images_seen`, by equally long columns of numbers, texts or PIL images; only W&B has tables."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            with _never_fatal(logger):
+                import wandb
+                from PIL import Image
+
+                def cell(value: Any) -> Any:
+                    return wandb.Image(value) if isinstance(value, Image.Image) else value
+
+                rows = [[cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
+                table = wandb.Table(columns=list(columns), data=rows)
+                with _staged_in(Path(logger.save_dir or ".") / "wandb"):
+                    logger.experiment.log({name: table, "kimg": images_seen / 1000})
+
+
+@contextlib.contextmanager
+def _staged_in(folder: Path) -> Iterator[None]:
+    """W&B keeps a table's images until they are uploaded in the user's home, unless it is told another place: a run
+    that is offline is then whole in its own folder.
+    """
+    if "WANDB_DATA_DIR" in os.environ:
+        yield
+        return
+    os.environ["WANDB_DATA_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["WANDB_DATA_DIR"]
 
 
 def summarise(loggers: Iterable[Logger], numbers: Mapping[str, float]) -> None:

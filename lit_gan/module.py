@@ -24,9 +24,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lit_gan import schedules
+from lit_gan.augment import Augmenter
 from lit_gan.ema import EMA, ramped_half_life
 from lit_gan.errors import UserError
 from lit_gan.monitor import Monitor
+from lit_gan.power_ema import gamma_of, weight_of_new
 from lit_gan.settings import Optim
 from lit_gan.strategy import FlatReduceStrategy, average_gradients
 
@@ -49,6 +51,9 @@ class AdversarialModule(L.LightningModule):
     fresh_reals_for_generator: ClassVar[bool] = (
         False  # whether the generator step reads a real batch of its own
     )
+    relative: ClassVar[bool] = (
+        False  # whether logits mean something in their differences alone, as a critic's
+    )
 
     generator: nn.Module
     discriminator: nn.Module
@@ -63,6 +68,8 @@ class AdversarialModule(L.LightningModule):
         self.needs: tuple[str, ...] = (self.real_key,)
         self.conditional = False
         self.ema: EMA | None = None
+        self.ema_wide: EMA | None = None  # twice as wide, for averages put together after training
+        self.augment: Augmenter | None = None
         self.seed = 0  # of the random stream of training; set by the run
         self.run_record: dict[
             str, Any
@@ -102,7 +109,11 @@ class AdversarialModule(L.LightningModule):
 
     def finish(self) -> None:
         """Make the average of the generator, once both players exist."""
-        if self.optim.ema_half_life > 0:
+        width = self.optim.ema_width
+        if width is not None:
+            gamma_of(2 * width)  # raises where it is none
+            self.ema, self.ema_wide = EMA(self.generator), EMA(self.generator)
+        elif self.optim.ema_half_life > 0:
             self.ema = EMA(self.generator)
 
     def condition(self, conditional: bool, num_classes: int) -> int:
@@ -142,7 +153,15 @@ class AdversarialModule(L.LightningModule):
 
     def shown_alike(self, *images: Tensor) -> tuple[Tensor, ...]:
         """As `shown`, of several batches of one shape whose samples at one place stay comparable: pairs, or replays."""
-        return images
+        if self.augment is None:
+            return images
+        transform = self.augment.draw(images[0], images_seen=self.images_seen)
+        return tuple(transform(batch) for batch in images)
+
+    def observe(self, real_logits: Tensor, fake_logits: Tensor) -> None:
+        """Tell who listens how D judged; every `discriminator_loss` calls it once. Costs nothing where nobody does."""
+        if self.augment is not None:
+            self.augment.observe(real_logits - fake_logits if self.relative else real_logits)
 
     @property
     def sampler(self) -> nn.Module:
@@ -206,6 +225,13 @@ class AdversarialModule(L.LightningModule):
             group.update(initial)
             group["lr"] = group["lr"] * factor
 
+    def after_step(self, player: Player) -> None:
+        """Called after every step of `player`, where a variant has something to do to its weights."""
+
+    def generator_turn(self) -> bool:
+        """Whether this trainer step, its discriminator updates done, moves the generator; a function of `d_updates`."""
+        return True
+
     # -- the alternation, once --------------------------------------------------------------------------------------
 
     @property
@@ -258,13 +284,21 @@ class AdversarialModule(L.LightningModule):
         for chunk in chunks[: self.optim.d_steps_per_g_step]:
             self._update("d", opt_d, opt_g, chunk)
             self.d_updates += 1
-            self.images_seen += len(chunk[self.real_key]) * world
-        self._update("g", opt_g, opt_d, chunks[-1])
+            images = len(chunk[self.real_key]) * world
+            self.images_seen += images
+            if self.augment is not None:
+                numbers = self.augment.advance(images, images_seen=self.images_seen, device=self.device)
+                self.monitor.add("augment", numbers, images_seen=self.images_seen)
+        if self.generator_turn():
+            self._update("g", opt_g, opt_d, chunks[-1])
+        else:  # the trainer counts its own steps by the generator's
+            opt_g._on_before_step()
+            opt_g._on_after_step()
         if world > 1:
             self.trainer.strategy.reduce_buffers(self)  # type: ignore[attr-defined]
         if self.ema is not None:
             images = len(chunks[0][self.real_key]) * world * self.optim.d_steps_per_g_step
-            self.ema.update(self.generator, images=images, half_life=self.half_life())
+            self._average(images)
 
     def _update(
         self, player: Player, optimizer: LightningOptimizer, other: LightningOptimizer, chunk: Batch
@@ -275,6 +309,10 @@ class AdversarialModule(L.LightningModule):
             for parameter in parameters_of(optimizer):
                 parameter.grad = None
             for micro in split(chunk, parts):
+                if player == "d" and self.augment is not None:
+                    micro = self.augment.deceive(
+                        micro, self.real_key, self.fakes, images_seen=self.images_seen
+                    )
                 terms = losses(micro)
                 loss = total(terms) if parts == 1 else total(terms) / parts
                 if self._direct:
@@ -284,6 +322,17 @@ class AdversarialModule(L.LightningModule):
                 self.monitor.add(player, terms, images_seen=self.images_seen)
         self.schedule(player, optimizer.optimizer)
         self._step(player, optimizer)
+        self.after_step(player)
+
+    def _average(self, images: int) -> None:
+        """Move the averages after `images` more images."""
+        assert self.ema is not None
+        width = self.optim.ema_width
+        if self.ema_wide is None or width is None:
+            self.ema.update(self.generator, images=images, half_life=self.half_life())
+            return
+        for ema, its in ((self.ema, width), (self.ema_wide, 2 * width)):
+            ema.move(self.generator, weight_of_new(self.images_seen, images, gamma_of(its)))
 
     def _step(self, player: Player, optimizer: LightningOptimizer) -> None:
         """Average over the ranks, measure and clip, step; Lightning counts the generator's step only."""
@@ -337,6 +386,7 @@ class AdversarialModule(L.LightningModule):
             "variant": type(self).__name__,
             "images_seen": self.images_seen,
             "d_updates": self.d_updates,
+            "augment": self.augment.state() if self.augment is not None else {},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -347,6 +397,8 @@ class AdversarialModule(L.LightningModule):
             )
         self.images_seen = record["images_seen"]
         self.d_updates = record["d_updates"]
+        if self.augment is not None:
+            self.augment.restore(record.get("augment", {}))
 
 
 # Lightning inspects the signature in every step; kept here, it need not be taken apart each time.

@@ -35,7 +35,8 @@ class Monitor:
 
     def add(self, group: str, terms: Mapping[str, Tensor], *, images_seen: int) -> None:
         """Remember scalars; a step may bring other names than the last (a lazy penalty), each has its own mean."""
-        self._rows.append((group, images_seen, {name: term.detach() for name, term in terms.items()}))
+        if terms:
+            self._rows.append((group, images_seen, {name: term.detach() for name, term in terms.items()}))
         if len(self._rows) >= PACK_AT:
             self._pack()
 

@@ -41,6 +41,15 @@ def zero_centred(logits: Tensor, inputs: Tensor) -> Tensor:
     return squared_norm(logits, inputs).mean()
 
 
+def finite_difference(moved_logits: Tensor, logits: Tensor, sigma: float) -> Tensor:
+    """Mean squared slope between inputs and the same with N(0, sigma^2) added, by their logits [B].
+
+    Lin et al. 2025, arXiv:2501.08316, section 3.4: the mean over the noise tends to `zero_centred` as sigma goes to 0,
+    without a second backward pass. Whatever else is random must be the same in both: augmentation, noise in the network.
+    """
+    return ((moved_logits.float() - logits.float()) / sigma).square().mean()
+
+
 def one_centred(logits: Tensor, inputs: Tensor) -> Tensor:
     """Mean squared distance of the input gradient's norm from 1 (Gulrajani 2017, arXiv:1704.00028, eq. 3).
 

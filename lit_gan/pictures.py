@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from lit_gan.metrics.protocol import Score
+from lit_gan.run import replace
 from lit_gan.sampling import Batch, Sampleable, inference, sampling_batch, to_uint8
+
+if TYPE_CHECKING:
+    from lit_gan.metrics.extractors import Source
 
 CHANNELS = (1, 3, 4)  # of pictures: L, RGB, RGBA
 POINTS_SIDE = 256  # pixels of a picture of 2-D points
@@ -68,3 +77,29 @@ def scatter(points: Tensor) -> Image.Image:
     dots = torch.nn.functional.max_pool2d(counts[None], 3, 1, 1)[0]
     ink = (255 * torch.exp(-dots)).numpy().astype(np.uint8)
     return Image.fromarray(ink)
+
+
+def suspects(module: Sampleable, data: Source, scores: Mapping[str, Score], seed: int) -> Image.Image | None:
+    """The fakes that a score found, a row each, followed by their nearest reals in `data`; None if there is nothing to see.
+
+    `seed` is that of the evaluation: the fakes are made again from their numbers.
+    """
+    score = next((score for score in scores.values() if score.findings), None)
+    if score is None or is_points(tuple(data.image_shape)):
+        return None
+    numbers = [found["fake"] for found in score.findings]
+    truncation = score.protocol.truncation
+    batch = sampling_batch(module, seed, numbers, data.num_classes, data.class_weights, truncation=truncation)
+    fakes = draw(module, batch)  # [F, C, H, W]
+    places = [place for found in score.findings for place in found["reals"]]
+    reals = data.real_batch(places)[module.real_key]
+    reals = reals / 127.5 - 1 if reals.dtype == torch.uint8 else reals
+    beside = reals.reshape(len(fakes), -1, *reals.shape[1:])  # [F, R, C, H, W]
+    rows = torch.cat([fakes[:, None], beside], 1)
+    return grid(rows.flatten(0, 1), rows.shape[1])
+
+
+def save(sheet: Image.Image, path: Path) -> None:
+    """Write a PNG at once, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace(path, lambda partial: sheet.save(partial, format="PNG"))

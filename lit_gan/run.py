@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +38,16 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def averages(self) -> Path:
+        return self.path / "averages"
+
+    @property
     def samples(self) -> Path:
         return self.path / "samples"
+
+    def picture(self, images_seen: int, what: str = "") -> Path:
+        """Where the grid of samples lies that was drawn at `images_seen`, or the picture of `what`."""
+        return self.samples / f"{what and what + '-'}kimg{images_seen / 1000:010.3f}.png"
 
     def read_results(self) -> dict[str, Any]:
         """What `results.json` holds; an empty record where there is none."""
@@ -151,3 +160,24 @@ def newest_run(parent: Path) -> RunFolder | None:
     """The run whose last checkpoint is the newest; None where no run has one."""
     files = [f for f in parent.glob("*/checkpoints/*.ckpt") if (f.parent.parent / "config.yaml").exists()]
     return RunFolder(max(files, key=lambda f: f.stat().st_mtime_ns).parent.parent) if files else None
+
+
+def runs_in(path: Path) -> list[RunFolder]:
+    """The run at `path`, or the runs in it and in its folders that are no runs, such as sweeps: no deeper than that."""
+    if RunFolder(path).config.is_file():
+        return [RunFolder(path)]
+    found = []
+    for folder in sorted(path.glob("[!.]*/"), key=natural):
+        inside = (
+            [folder] if RunFolder(folder).config.is_file() else sorted(folder.glob("[!.]*/"), key=natural)
+        )
+        found += [RunFolder(each) for each in inside if RunFolder(each).config.is_file()]
+    return found
+
+
+def natural(text: object) -> list[tuple[bool, int, str]]:
+    """A key that sorts run-9 before run-10."""
+    return [
+        (part.isdigit(), int(part) if part.isdigit() else 0, part)
+        for part in re.split(r"([0-9]+)", str(text))
+    ]

@@ -29,6 +29,20 @@ class Optim:
     ema_half_life: float = 0.0  # images; 0: the generator is not averaged
     ema_ramp: float | None = 0.05  # half-life at most this share of the images seen
     ema_start: int = 0  # images up to which the average is a copy
+    ema_width: float | None = None  # relative width of power-function averages, instead: see docs/averages.md
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What the discriminator sees of reals and fakes, for small data; see docs/augmentation.md."""
+
+    name: Literal["none", "diffaugment", "ada", "apa"] = "none"
+    policy: list[str] | None = None  # groups of transforms, group:share for a share of p; null: the paper's
+    p: float | None = None  # how often each acts; null: adapted to the discriminator (diffaugment: 1)
+    p_end: float | None = None  # p follows half a cosine to it over optim.decay_images
+    target: float = 0.6  # of an adapted p: where it holds r_t, the mean sign of D(real)
+    images: int = 500_000  # in which an adapted p can go from 0 to 1
+    interval: int = 4  # discriminator updates from one change of an adapted p to the next
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,7 @@ class Eval:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The extractor of the features that scores are made of, its weights and its resize."""
+    """The extractor of the features that scores are made of, its weights and its resize; the network of LPIPS."""
 
     extractor: str = "inception"
     weights: str | None = None  # a file; null: the documented places, see docs/metrics.md
@@ -69,6 +83,9 @@ class Metrics:
         None  # of inception, dinov2 and clip; null: legacy, as their codes do
     )
     real_images: int | None = None  # use at most so many reals; null: all
+    lpips: Literal["vgg", "alex"] = "vgg"  # the network of lpips, lpips-diversity and ppl
+    lpips_weights: str | None = None  # its file; null: the documented places
+    lpips_weights_sha256: str | None = None  # accept this other hash instead of the standard one
 
 
 @dataclass(frozen=True)
@@ -78,6 +95,9 @@ class Checkpoint:
     every_images: int | None = None  # null: a tenth of run.images
     every_minutes: float | None = 10.0
     keep: int = 2  # the newest so many, beside `last` and `best`
+    averages_every: int | None = (
+        None  # images from one snapshot of them to the next, with optim.ema_width; null: a fortieth
+    )
 
 
 @dataclass(frozen=True)
@@ -126,23 +146,36 @@ class Trainer:
 AT_LEAST: dict[str, float] = {  # the smallest value that makes sense; null is left alone
     **dict.fromkeys(("run.images", "data.batch_size", "trainer.nodes", "logger.every"), 1),
     **dict.fromkeys(("eval.images", "eval.batch_size", "eval.every_images", "metrics.real_images"), 1),
-    **dict.fromkeys(("checkpoint.every_images", "checkpoint.keep"), 1),
+    **dict.fromkeys(("checkpoint.every_images", "checkpoint.keep", "checkpoint.averages_every"), 1),
     **dict.fromkeys(("samples.rows", "samples.columns", "samples.every_images"), 1),
     **dict.fromkeys(("optim.accumulate", "optim.d_steps_per_g_step", "optim.decay_images"), 1),
     **dict.fromkeys(
         ("optim.lr", "optim.d_lr", "optim.beta1", "optim.beta2", "optim.eps", "optim.weight_decay"), 0
     ),
     **dict.fromkeys(
-        ("optim.ema_half_life", "optim.ema_ramp", "optim.ema_start", "optim.clip_norm", "optim.lr_end"), 0
+        (
+            "optim.ema_half_life",
+            "optim.ema_ramp",
+            "optim.ema_width",
+            "optim.ema_start",
+            "optim.clip_norm",
+            "optim.lr_end",
+        ),
+        0,
     ),
+    **dict.fromkeys(("augment.images", "augment.interval"), 1),
+    **dict.fromkeys(("augment.p", "augment.p_end"), 0),
+    "augment.target": -1,
     **dict.fromkeys(
         ("seed", "data.workers", "checkpoint.every_minutes", "eval.max_share", "eval.standing_batches"), 0
     ),
 }
+AT_MOST: dict[str, float] = dict.fromkeys(("augment.p", "augment.p_end", "augment.target"), 1)
 BELOW: dict[str, float] = {"optim.beta1": 1, "optim.beta2": 1, "seed": 2**32}
 SECTIONS: dict[str, type] = {
     "run": Run,
     "optim": Optim,
+    "augment": Augment,
     "eval": Eval,
     "metrics": Metrics,
     "checkpoint": Checkpoint,

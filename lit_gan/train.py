@@ -19,7 +19,9 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from lit_gan import __version__
 from lit_gan.best import best_evaluation
-from lit_gan.build import data_of, extractor_of, module_of, settings
+from lit_gan.build import data_of, extractor_of, lpips_of, module_of, settings
+from lit_gan.callbacks.averages import AverageSnapshots
+from lit_gan.callbacks.averages import forget_after as forget_averages_after
 from lit_gan.callbacks.checkpoint import CheckpointWriter, set_aside
 from lit_gan.callbacks.clock import Clock
 from lit_gan.callbacks.evaluation import Evaluation
@@ -35,7 +37,7 @@ from lit_gan.errors import UserError
 from lit_gan.evaluation import evaluate_run
 from lit_gan.hardware import check_launcher, prepare_machine, resolve_accelerator, resolve_precision
 from lit_gan.loggers import build_loggers, finish
-from lit_gan.metrics import Extractor
+from lit_gan.metrics import Extractor, PerceptualNetwork
 from lit_gan.metrics.evaluate import check_metrics, metric_class
 from lit_gan.module import AdversarialModule
 from lit_gan.resume import Plan
@@ -57,7 +59,7 @@ def train(plan: Plan) -> int:
     prepare_machine(accelerator, devices, tf32=machine.tf32)
 
     L.seed_everything(config["seed"], workers=True, verbose=False)
-    data, module, extractor = assemble(config)
+    data, module, extractor, lpips = assemble(config)
     checkpoint = newest_whole(plan.run, plan.checkpoint) if plan.run is not None else None
     saved = load(checkpoint) if checkpoint is not None else {}
     record = saved.get("lit_gan", {})
@@ -65,11 +67,15 @@ def train(plan: Plan) -> int:
     if record:
         data.load_state_dict(record["data"])  # Lightning asks only a data source of the same class
     if checkpoint is not None:
+        if "average_width" in record:
+            raise UserError(
+                f"{checkpoint} is made by `lit-gan average` and cannot be trained: resume its run"
+            )
         check_fits(checkpoint, module)
     budget = _budget(config, module)
     if resumed_at >= budget:
         assert plan.run is not None
-        if extractor is not None and not plan.run.was_evaluated(
+        if config.get("eval.metrics") and not plan.run.was_evaluated(
             resumed_at
         ):  # stopped during its last evaluation
             return evaluate_run(dataclasses.replace(plan, checkpoint=checkpoint), source="training")
@@ -88,6 +94,7 @@ def train(plan: Plan) -> int:
         if checkpoint is not None:
             run.forget_after(resumed_at)
             set_aside(run, resumed_at)
+            forget_averages_after(run, resumed_at)
     _arrange_layout(module, machine)
     module.run_record = {
         "format": 1,
@@ -100,7 +107,7 @@ def train(plan: Plan) -> int:
     }
 
     signals = StopOnSignal()
-    callbacks = _callbacks(config, run, extractor, budget, signals)
+    callbacks = _callbacks(config, run, extractor, lpips, budget, signals)
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=devices,
@@ -148,7 +155,12 @@ def train(plan: Plan) -> int:
 
 
 def _callbacks(
-    config: Config, run: RunFolder, extractor: Extractor | None, budget: int, signals: StopOnSignal
+    config: Config,
+    run: RunFolder,
+    extractor: Extractor | None,
+    lpips: PerceptualNetwork | None,
+    budget: int,
+    signals: StopOnSignal,
 ) -> list[L.Callback]:
     """In the order in which they act at the end of a step."""
     clock = Clock()
@@ -167,6 +179,7 @@ def _callbacks(
         run,
         extractor,
         settings(config, "eval"),
+        lpips=lpips,
         reals=config.get("metrics.real_images"),
         budget=budget,
         numbers=numbers,
@@ -174,8 +187,9 @@ def _callbacks(
         grid=grid,
         signals=signals,
     )
+    snapshots = AverageSnapshots(run, numbers, chosen.averages_every or max(budget // 40, 1))
     bar: list[L.Callback] = [KimgProgress(numbers, budget)] if config.get("trainer.progress") else []
-    return [clock, signals, numbers, grid, evaluation, writer, *bar]
+    return [clock, signals, numbers, grid, evaluation, writer, snapshots, *bar]
 
 
 def quiet() -> None:
@@ -197,24 +211,27 @@ def resolve_machine(config: Config) -> tuple[str, int, str]:
     return accelerator, devices, precision
 
 
-def assemble(config: Config) -> tuple[ImageData, AdversarialModule, Extractor | None]:
-    """Data, module and extractor of a run, with everything checked that can be known before its first step."""
+def assemble(
+    config: Config,
+) -> tuple[ImageData, AdversarialModule, Extractor | None, PerceptualNetwork | None]:
+    """Data, module and the networks of a run's scores, with everything checked that can be known before its first step."""
     data = data_of(config)
     module = module_of(config, data.image_shape, data.num_classes)
     module.check_needs(data.keys)
     module.images_per_step = data.batch_size * module.optim.d_steps_per_g_step
     data.configure(seed=config["seed"], d_steps=module.optim.d_steps_per_g_step, draws=module.draws_per_step)
-    extractor = extractor_of(config, data, "cpu") if config.get("eval.metrics") else None
-    if extractor is not None:
+    extractor, lpips = extractor_of(config, data, "cpu"), lpips_of(config, "cpu")
+    if config.get("eval.metrics"):
         check_metrics(
             config.get("eval.metrics"),
             extractor,
+            lpips=lpips,
             fakes=config.get("eval.images"),
             reals=config.get("metrics.real_images"),
             data=data,
             module=module,
         )
-    return data, module, extractor
+    return data, module, extractor, lpips
 
 
 def _check(config: Config, world: int) -> None:
@@ -336,7 +353,7 @@ def closing(run: RunFolder, images_seen: int, received: int) -> str:
             f"Stopped by {signal.Signals(received).name} at {images_seen / 1000:g} kimg, after a checkpoint."
         )
     lines += _scores_in_words(run.read_results()["evaluations"])
-    grids = sorted(run.samples.glob("*.png"))
+    grids = sorted(run.samples.glob("kimg*.png"))
     if grids:
         lines.append(f"Samples:    {grids[-1]}")
     best_file, last_file = run.checkpoints / "best.ckpt", run.checkpoints / "last.ckpt"

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from lit_gan.best import LOWER_IS_BETTER
+from lit_gan.best import BETTER
 from lit_gan.config import SHORT
 from lit_gan.errors import UserError
 from lit_gan.run import check_free, write_text
@@ -48,12 +48,17 @@ def wandb_sweep(sweep: Sweep) -> dict[str, Any]:
     about = {"name": sweep.folder.name, "project": config.get("logger.wandb.project")}
     if entity := config.get("logger.wandb.entity"):
         about["entity"] = entity
-    metric = next((name for name in LOWER_IS_BETTER if name in config.get("eval.metrics")), None)
+    metric = next((name for name in BETTER if name in config.get("eval.metrics")), None)
+    goal = (
+        {"name": f"best/{metric}", "goal": "minimize" if BETTER[metric] == "lower" else "maximize"}
+        if metric
+        else None
+    )
     return {
         "program": "lit-gan",
         **about,
         "method": "grid",
-        **({"metric": {"name": f"val/{metric}", "goal": "minimize"}} if metric else {}),
+        **({"metric": goal} if goal else {}),
         "parameters": {
             axis.key: {"values": [_value(sweep, axis.key, text) for text in axis.values]}
             for axis in sweep.axes

@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from lit_gan.metrics.extractors import Network
 from lit_gan.metrics.features import FeatureMetric
 
 
@@ -154,3 +155,35 @@ def random_inception(path: Path) -> str:
     ):
         torch.save(graph_class("random", ["2048"]).state_dict(), path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def random_lpips(path: Path, backbone: str = "alex", seed: int = 0) -> dict[str, Tensor]:
+    """Writes random weights of an LPIPS backbone in torchvision's format and returns them by name.
+
+    The fully connected layers, which LPIPS has not, are left out.
+    """
+    import torchvision
+
+    with torch.device("meta"):
+        graph = getattr(torchvision.models, {"alex": "alexnet", "vgg": "vgg16"}[backbone])()
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for name, value in graph.state_dict().items():
+        if name.startswith("features."):
+            scale = (2 / value[0].numel()) ** 0.5 if value.ndim == 4 else 0.1
+            state[name] = scale * torch.randn(value.shape, generator=generator)
+    torch.save(state, path)
+    return state
+
+
+class SquaredDistance(Network):
+    """A stand-in for LPIPS: the squared distance of the images in [-1, 1], per image."""
+
+    name, weights_hash = "squared", "of nothing"
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        a, b = (x.double() / 127.5 - 1 if x.dtype == torch.uint8 else x.double() for x in (first, second))
+        return (a - b).square().flatten(1).sum(1)
+
+    def lacks(self, data: Images) -> str:
+        return ""

@@ -112,7 +112,7 @@ def test_nothing_heavy_is_imported_before_the_work_begins():
     ("command", "words"),
     [
         ("trian", ("unknown command 'trian'", "did you mean `lit-gan train`?")),
-        ("train arch=stylegan", ("unknown arch 'stylegan'", "arch=stylegan-lite?")),
+        ("train arch=styleggan2", ("unknown arch 'styleggan2'", "arch=stylegan2?")),
         ("train optim.lrate=1", ("unknown key 'optim.lrate'",)),
         ("train run.images=many", ("run.images = 'many' is not an integer",)),
         ("train --fast", ("No such option",)),

@@ -20,6 +20,7 @@ from PIL import Image
 from lit_gan.cli import main
 from lit_gan.compare.curves import plot, spread, ticks
 from lit_gan.compare.grids import LARGEST, bands, marks, png
+from lit_gan.compare.page import page
 from lit_gan.compare.records import read_records
 from lit_gan.compare.tables import Comparison, Quantity, compare
 from lit_gan.compare.text import comma_separated, markdown
@@ -186,6 +187,73 @@ def test_heading_says_how_the_scores_were_made(three_seeds):
                  "1,797 reals of digits (dddddddd..): all",
                  "real against real 0.5 at 599 images", "protocol version 1"):  # fmt: skip
         assert part in text
+
+
+def test_higher_is_better_where_it_is(tmp_path):
+    for name, values in (
+        ("low", {0: 0.9, 1000: 0.5, 2000: 0.4}),
+        ("high", {0: 0.0, 1000: 0.6, 2000: 0.7, 3000: 0.7}),
+    ):
+        scores = {
+            seen: {"dc": score(value, {"metric": "dc"}, parts={"coverage": value})}
+            for seen, value in values.items()
+        }
+        made(tmp_path, name, scores, config={"arch": name})
+
+    (table,) = compared(tmp_path).tables
+
+    shown = rows(markdown(compared(tmp_path)))
+    assert [(row["arch"], row["best DC"], row["kimg"]) for row in shown] == [
+        ("high", "0.70", "3"),
+        ("low", "0.50", "1"),
+    ]
+    assert [row.curves[0].best.images for row in table.rows] == [3000, 1000], "of equal scores the later"
+    assert "lead-score>0.70<" in page(compared(tmp_path))
+
+
+def test_ranks_by_the_metric_that_chose_the_checkpoints(tmp_path):
+    scores = {metric: score(1.0, {"metric": metric}) for metric in ("is", "authenticity", "ndb", "cmmd")}
+    made(tmp_path, "a", {1000: scores})
+
+    assert compared(tmp_path).tables[0].metric == "cmmd"
+
+
+def test_runs_in_the_folders_of_sweeps_are_found_and_counted_once(tmp_path):
+    made(tmp_path, "alone", {1000: 1.0}, config={"seed": 3})
+    for sweep in ("by-seed", "by-lr"):
+        (tmp_path / sweep).mkdir()
+        made(tmp_path / sweep, "dcgan-seed0", {1000: 2.0 if sweep == "by-lr" else 3.0})
+    made(tmp_path / "alone", "wandb", {1000: 9.0})
+    made(tmp_path / "by-lr" / "deep", "run", {1000: 9.0})
+    made(tmp_path / ".trash", "run", {1000: 9.0})
+
+    comparison = compare(read_records([str(tmp_path), str(tmp_path / "by-lr" / "dcgan-seed0")]))
+
+    assert [Path(record.path).relative_to(tmp_path).as_posix() for record in comparison.records] == [
+        "alone", "by-lr/dcgan-seed0", "by-seed/dcgan-seed0",
+    ]  # fmt: skip
+    assert [row.label for row in comparison.tables[0].rows] == [
+        "dcgan (alone, by-lr/dcgan-seed0)",
+        "dcgan (by-seed/dcgan-seed0)",
+    ]
+
+
+def test_parts_have_their_own_error_of_a_single_run(tmp_path):
+    for seed, name in ((0, "alone"), (0, "first"), (1, "second")):
+        pr = score(
+            0.7,
+            {"metric": "pr"},
+            error=0.5,
+            parts={"precision": 0.7 + seed / 10, "recall": 0.25},
+            part_errors={"precision": 0.03},
+        )
+        arch = "one" if name == "alone" else "two"
+        made(tmp_path, name, {1000: {"fid": score(3.0), "pr": pr}}, config={"arch": arch, "seed": seed})
+
+    shown = {row["arch"]: row for row in rows(markdown(compared(tmp_path)))}
+
+    assert (shown["one"]["precision"], shown["one"]["recall"]) == ("0.700 ± 0.030", "0.250")
+    assert shown["two"]["precision"] == "0.750 ± 0.071"
 
 
 def test_untrained_generator_is_the_best_of_no_run(tmp_path):

@@ -170,6 +170,16 @@ def test_own_experiment_chooses_arch_and_data(tmp_path):
     assert (config.get("logger.names"), config["seed"]) == (["csv"], 7)
 
 
+def test_toy_data_are_scored_by_their_modes_unless_somebody_says_otherwise(tmp_path):
+    by_itself = compose(["arch=gan", "data=toy"])
+    experiment = yaml(tmp_path / "try.yaml", "arch: gan\ndata: toy\neval: {metrics: [kid]}")
+
+    assert by_itself.get("eval.metrics") == ["fid", "toy-modes"]
+    assert by_itself.get("metrics.extractor") == "pixels"
+    assert compose([f"experiment={experiment}"]).get("eval.metrics") == ["kid"]
+    assert compose(["arch=gan", "data=toy", "eval.metrics=[cmmd]"]).get("eval.metrics") == ["cmmd"]
+
+
 def test_value_may_refer_to_another_one():
     config = compose(["arch=r3gan", "run.images=5000"])
     later = compose(["run.images=6000", "optim.decay_images=${run.images}", "run.name=n${seed}"])
@@ -257,11 +267,11 @@ def built(config: Config, shape: tuple[int, int, int]) -> torch.nn.Module:
 def test_every_experiment_builds_its_networks(name):
     config = compose([f"experiment={name}"])
 
-    module = built(config, (3, 32, 32))
+    size = config.get("data.image_size") if config.get("data.name") == "folder" else 32
+    module = built(config, (3, size, size))
 
-    data = config.get("data.name")
-    assert name.startswith(f"{config['arch']}-")
-    assert data == "folder" or name.endswith(f"-{data}")
+    assert name.startswith(f"{config['arch']}-"), "named after its arch and its data"
+    assert config.get("data.name") in ("cifar10", "folder")
     assert sum(p.numel() for p in module.parameters()) > 1e5
 
 

@@ -16,7 +16,7 @@ from lit_gan.module import frozen, split, total
 from lit_gan.sampling import inference, sampling_batch
 from lit_gan.schema import PACKAGE
 from lit_gan.variants import VARIANTS
-from tiny import ARCHS, TINY, arguments, classes_of, state, tiny_batch, tiny_module, tiny_run
+from tiny import ARCHS, STAGES, TINY, arguments, classes_of, state, tiny_batch, tiny_module, tiny_run
 
 SHAPES = [(1, 16, 16), (3, 16, 16), (4, 16, 16), (3, 16, 24), (1, 12, 20), (3, 28, 28)]
 arch = pytest.mark.parametrize("arch", ARCHS)
@@ -69,9 +69,10 @@ def test_each_loss_reaches_all_of_its_own_player_and_nothing_of_the_other(arch):
 
     for player, (mine, other) in players.items():
         module.zero_grad(set_to_none=True)
-        module.d_updates = 0  # a step that takes the lazy penalty
-        with frozen(other.parameters()):
-            total(losses[player](batch)).backward()
+        for module.images_seen in STAGES.get(arch, (0,)):
+            module.d_updates = 0  # a step that takes the lazy penalty
+            with frozen(other.parameters()):
+                total(losses[player](batch)).backward()
 
         assert all(p.grad is None for p in other.parameters())
         unreached = [n for n, p in mine.named_parameters() if p.grad is None]
@@ -158,7 +159,7 @@ def test_double_backward_is_right_when_compiled(arch):
     batch = tiny_batch(module)
     torch.manual_seed(0)
     total(module.discriminator_loss(batch)).backward()
-    eager = [p.grad.clone() for p in module.discriminator.parameters()]
+    eager = [p.grad for p in module.discriminator.parameters()]
 
     compiled = tiny_module(arch)
     compiled.generator.compile(backend="aot_eager")
@@ -167,7 +168,8 @@ def test_double_backward_is_right_when_compiled(arch):
     total(compiled.discriminator_loss(batch)).backward()
 
     for a, b in zip(eager, (p.grad for p in compiled.discriminator.parameters()), strict=True):
-        assert torch.allclose(a, b, rtol=1e-3, atol=1e-5)
+        assert (a is None) == (b is None)
+        assert a is None or torch.allclose(a, b, rtol=1e-3, atol=1e-5)
     assert not [k for k in compiled.state_dict() if "_orig_mod" in k]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ SCORED = [
 @pytest.fixture(scope="module")
 def run(cache, tmp_path_factory) -> Path:
     """A run that has logged to W&B offline, and to a CSV."""
-    folder = tmp_path_factory.mktemp("dashboard")
+    folder = tmp_path_factory.mktemp("dashboard") / "runs"
     return tiny_run(
         "wgan-gp", folder, "run.images=160", "logger=[csv,wandb]", "eval.every_images=80", *SCORED
     )
@@ -62,6 +63,8 @@ def metrics_of(spec: Any) -> set[str]:
         for key, value in spec.items():
             if key in ("metrics", "mediaKeys"):
                 found |= set(value)
+            if key == "fromOp" and value["name"] == "pick":  # of a query
+                found.add(value["inputs"]["key"]["val"])
             found |= metrics_of(value)
     if isinstance(spec, list):
         for value in spec:
@@ -84,6 +87,16 @@ def test_view_reads_names_that_wandb_has_over_kimg(run):
     assert metrics_of(bank) == names - {"kimg", "best/kimg"}
     assert {line["xAxis"] for line in lines} == {"kimg"}
     assert [line["groupBy"] for line in lines if line["metrics"] == ["val/fid"]] == ["arch.value"]
+
+
+@pytest.mark.parametrize(("metric", "ascending"), [("fid", True), ("dc", False)])
+def test_table_of_runs_begins_with_the_best(metric: str, ascending: bool):
+    names = {f"best/{metric}", "best/kimg", "val/is"}
+
+    spec = view(panels_for(names), names, "lit-gan", "us")._spec["spec"]
+
+    (key,) = spec["section"]["runSets"][0]["sort"]["keys"]
+    assert (key["key"]["name"], key["ascending"]) == (f"best/{metric}", ascending)
 
 
 def test_dry_run_prints_the_view_of_a_run_or_a_folder(run, capsys, monkeypatch):
@@ -134,6 +147,7 @@ def test_view_is_saved_in_the_project_of_the_runs(run, monkeypatch, capsys):
     from wandb_workspaces.workspaces import Workspace
 
     saved = []
+    monkeypatch.setattr("lit_gan.dashboard._known_view", lambda *_: "")
     monkeypatch.setattr("lit_gan.loggers.offline_reason", lambda: None)
     monkeypatch.setattr(Workspace, "save", lambda self: saved.append(self))
     monkeypatch.setattr(Workspace, "url", "https://wandb/us/lit-gan?nw=1")
@@ -144,6 +158,43 @@ def test_view_is_saved_in_the_project_of_the_runs(run, monkeypatch, capsys):
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "view: https://wandb/us/lit-gan?nw=1"
     assert out[1].startswith("not uploaded yet: 1 runs; `wandb sync ")
+
+
+class Server:
+    """What the library asks of W&B's server about views."""
+
+    def __init__(self) -> None:
+        self.views: dict[str, dict[str, Any]] = {}  # by id
+
+    def execute(self, api: object, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        if "mutation" in query:
+            assert (variables["entityName"], variables["projectName"]) == ("us", "lit-gan")
+            key = variables.get("id", f"id-{len(self.views)}")
+            inserted = key not in self.views
+            self.views[key] = {"id": key, **variables}
+            return {"upsertView": {"view": {"id": key, "name": variables["name"]}, "inserted": inserted}}
+        found = [view for view in self.views.values() if view["name"] == variables["viewName"]]
+        return {"project": {"allViews": {"edges": [{"node": view} for view in found]}}}
+
+
+def test_second_call_replaces_the_view_of_the_first(run, monkeypatch, capsys):
+    from wandb_workspaces.workspaces import internal
+
+    server = Server()
+    monkeypatch.setattr(internal, "execute_graphql", server.execute)
+    monkeypatch.setattr(
+        internal.wandb, "Api", lambda **_: SimpleNamespace(client=SimpleNamespace(app_url="https://w"))
+    )
+    monkeypatch.setattr("lit_gan.loggers.offline_reason", lambda: None)
+
+    printed = []
+    for _ in range(2):
+        assert main(["dashboard", str(run), "--entity", "us"]) == 0
+        printed.append(capsys.readouterr().out.splitlines()[0])
+
+    assert list(server.views) == ["id-0"]
+    assert printed[0] == printed[1]
+    assert printed[0].endswith("/us/lit-gan?nw=litgan")
 
 
 def test_runs_of_several_projects_need_a_choice(refuses, tmp_path, capsys):

@@ -217,6 +217,24 @@ def test_evaluations_keep_to_their_share_without_one_before_the_first_step(tmp_p
     assert made == [(16, "training", FEWEST), (32, "final", 600), (32, "training", FEWEST)]
 
 
+def test_evaluations_on_the_way_have_what_their_metrics_need(cache, tmp_path):
+    few = [
+        "data.kind=grid",
+        "data.count=1000",
+        "data.batch_size=8",
+        "model.widths=[8]",
+        "run.images=32",
+        "logger=[]",
+    ]
+    scored = ["eval.at_start=false", "eval.images=2000", "eval.max_share=1e-9", "eval.every_images=16"]
+    machine = ["trainer.accelerator=cpu", "trainer.progress=false", f"run.dir={tmp_path}", "run.name=run"]
+    assert main(["train", "arch=gan", "data=toy", *few, *scored, *machine]) == 0
+
+    made = [(e["images_seen"], e["scores"]["toy-modes"]["protocol"]["fakes"])
+            for e in RunFolder(tmp_path / "run").read_results()["evaluations"]]  # fmt: skip
+    assert made == [(16, 500), (32, 2000), (32, 500)], "25 modes need 20 each"
+
+
 def test_evaluations_that_fit_into_their_share_are_whole(tmp_path):
     scored = ["eval.metrics=[fid]", "metrics.extractor=pixels", "eval.images=30", "eval.max_share=1e9",
               "eval.every_images=16"]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from lit_gan.loggers import (
     offline_reason,
     show_everywhere,
 )
+from lit_gan.resume import compose_run
 from lit_gan.run import RunFolder
-from tiny import tiny_run
+from lit_gan.train import train
+from tiny import arguments, tiny_run
 from wandb_records import records
 
 NAMES = {"d/adversarial", "g/adversarial", "val/fid", "speed/images_per_second"}
@@ -242,7 +245,11 @@ def test_every_logger_of_a_run_has_the_same_names_over_kimg(tmp_path):
     scalars = {name: events.Scalars(name) for name in events.Tags()["scalars"]}
     assert set(in_csv[0]) >= NAMES
     assert set(scalars) == set(in_csv[0]) - {"kimg"}
-    assert {name for e in in_wandb for name in e if name[0] != "_"} == {*in_csv[0], "samples"}
+    assert {name for e in in_wandb for name in e if name[0] != "_"} == {
+        *in_csv[0],
+        "samples",
+        "samples_table",
+    }
     losses = [(float(row["kimg"]), float(row["d/adversarial"])) for row in in_csv if row["d/adversarial"]]
     assert [kimg for kimg, _ in losses] == [1.0, 2.0, 3.0]
     assert [(e["kimg"], e["d/adversarial"]) for e in in_wandb if "d/adversarial" in e] == losses
@@ -258,6 +265,41 @@ def test_every_logger_of_a_run_has_the_same_names_over_kimg(tmp_path):
     assert np.array_equal(np.asarray(Image.open(shown)), np.asarray(Image.open(drawn)))
 
 
+def test_samples_of_the_end_are_a_table_in_wandb(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
+    run = tiny_run(
+        "r3gan", tmp_path, "logger=[csv,wandb]", "model.conditional=true", "run.images=16", "samples.rows=3",
+        "samples.columns=2", "samples.seed=5", "samples.every_images=8",
+    )  # fmt: skip
+
+    (logged,) = (entry for entry in history(run / "wandb") if "samples_table" in entry)
+    (made,) = (r.artifact for r in records(run / "wandb") if r.WhichOneof("record_type") == "artifact")
+    files = {entry.path: Path(entry.local_path) for entry in made.manifest.contents}
+    table = json.loads(files["samples_table.table.json"].read_text())
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    sheet = np.asarray(Image.open(run / "samples" / "kimg000000.016.png"))
+    tiles = [sheet[2 + y : 18 + y, 2 + x : 18 + x] for y in (0, 18, 36) for x in (0, 18)]
+    assert table["columns"] == ["number", "seed", "label", "kimg", "image"]
+    assert logged["kimg"] == 0.016
+    assert [(r["number"], r["seed"], r["label"], r["kimg"]) for r in rows] == [
+        (i, 5, str(i // 2), 0.016) for i in range(6)
+    ]
+    for row, tile in zip(rows, tiles, strict=True):
+        assert np.array_equal(np.asarray(Image.open(files[row["image"]["path"]])), tile)
+    assert all(file.is_relative_to(run) for file in files.values()), "what is to be uploaded lies in the run"
+    assert "WANDB_DATA_DIR" not in os.environ
+
+
+def test_points_of_the_plane_are_no_table(tmp_path):
+    settings = [a for a in arguments("gan", "data=toy", "data.count=100") if "image_size" not in a]
+
+    assert train(compose_run([*settings, "logger=wandb", "run.images=16", f"run.dir={tmp_path}"])) == 0
+
+    (run,) = tmp_path.iterdir()
+    assert {name for entry in history(run / "wandb") for name in entry} >= {"samples", "kimg"}
+    assert not [entry for entry in history(run / "wandb") if "samples_table" in entry]
+
+
 def summary(folder: Path) -> dict[str, Any]:
     """What was put into the summary of an offline run, the last value of each name."""
     found: dict[str, Any] = {}
@@ -269,21 +311,25 @@ def summary(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_best_score_and_when_it_came_are_in_the_summary_of_wandb(tmp_path):
+@pytest.mark.parametrize(("metric", "better"), [("fid", -1), ("is", 1)])
+def test_best_score_and_when_it_came_are_in_the_summary_of_wandb(metric: str, better: int, cache, tmp_path):
     run = tiny_run(
-        "dcgan", tmp_path, "logger=wandb", "run.images=48", "eval.every_images=16", "eval.metrics=[fid]",
-        "metrics.extractor=pixels", "eval.images=20", "optim.lr=0.05",
+        "dcgan", tmp_path, "logger=wandb", "run.images=48", "eval.every_images=16", f"eval.metrics=[{metric}]",
+        "metrics.extractor=classifier", "eval.images=20", "optim.lr=0.05", "checkpoint.keep=9",
     )  # fmt: skip
 
     made = json.loads((run / "results.json").read_text())["evaluations"]
-    best = min((e["scores"]["fid"]["value"], e["images_seen"]) for e in made)
+    found = [(better * e["scores"][metric]["value"], e["images_seen"]) for e in made if e["images_seen"]]
+    best, images = max(found)
     stored = summary(run / "wandb")
-    assert (stored["best/fid"], stored["best/kimg"]) == (best[0], best[1] / 1000)
+    assert (stored[f"best/{metric}"], stored["best/kimg"]) == (better * best, images / 1000)
+    chosen = run / "checkpoints" / "best.ckpt"
+    assert chosen.samefile(next(chosen.parent.glob(f"images-*{images}.ckpt")))
     rules = {
         r.metric.name: r.metric for r in records(run / "wandb") if r.WhichOneof("record_type") == "metric"
     }
     assert rules["val/fid"].summary.min
-    assert rules["val/fid"].step_metric == "kimg"
+    assert rules["val/dc/coverage"].summary.max
 
 
 class Broken(MetricsCSV):

@@ -332,5 +332,5 @@ def test_scores_order_noise_and_dropped_classes_on_digits(known: tuple[Images, o
     )
     assert clean["modes"].floor_parts["kl"] < 0.05
     assert clean["is"].floor > 8
-    assert set(log_values(clean)) == {"fid", "kid", "is", "modes/classes", "modes/kl"}
+    assert set(log_values(clean)) == {"fid", "kid", "is", "modes/classes", "modes/kl", "modes/seen"}
     assert clean["fid"].protocol.reference == f"{len(extractor.reference)} of 1797 unseen by the extractor"

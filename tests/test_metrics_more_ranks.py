@@ -58,7 +58,7 @@ def unequal_updates(rank: int, world: int) -> dict[str, float]:
         for metric in metrics.values():
             for features, side in ((real[rows], True), (fake[rows], False)):
                 add = metric.add_labelled if metric.needs_labels else metric.add
-                what = (features, rows % 3) if metric.needs_labels else (features, None, rows)
+                what = (features, rows % 3, rows) if metric.needs_labels else (features, None, rows)
                 add(*what, real=side)
     values = {}
     for name, metric in metrics.items():
@@ -100,13 +100,17 @@ def test_the_further_scores_of_two_and_three_ranks_are_those_of_one(ranks: dict)
     single = ranks[1, 0][0]
 
     assert len(single) == 6
+    assert all(score["error"] is not None for name, score in single.items() if name != "cmmd of 2")
     for place in PLACES:
         several = ranks[place][0]
         assert several.keys() == single.keys()
         for name, score in several.items():
             assert score["protocol"] == single[name]["protocol"]
-            for part in ("value", "floor", "parts", "floor_parts"):
+            for part in ("value", "floor", "parts", "floor_parts", "part_errors"):
                 assert score[part] == pytest.approx(single[name][part], rel=1e-6, abs=1e-9), (name, part)
+            assert (score["error"] or 0) == pytest.approx(single[name]["error"] or 0, rel=1e-6, abs=1e-9), (
+                name
+            )
 
 
 def test_every_rank_returns_the_very_same_further_scores(ranks: dict):

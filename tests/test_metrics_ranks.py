@@ -118,15 +118,37 @@ def test_scores_of_two_and_three_ranks_are_those_of_one(ranks: dict):
         assert several.keys() == single.keys()
         for name, score in several.items():
             assert score["protocol"] == single[name]["protocol"]
-            for part in ("value", "floor", "std", "parts", "floor_parts"):
+            for part in ("value", "floor", "std", "error", "parts", "floor_parts", "part_errors"):
                 assert (score[part] is None) == (single[name][part] is None)
                 if score[part] is not None:
                     assert score[part] == pytest.approx(single[name][part], rel=1e-6, abs=1e-9), (name, part)
 
 
+def without_findings(scores: dict[str, dict]) -> dict[str, dict]:
+    return {name: {**score, "findings": []} for name, score in scores.items()}
+
+
 def test_every_rank_returns_the_very_same_scores(ranks: dict):
-    assert ranks[2, 0][0] == ranks[2, 1][0]
-    assert ranks[3, 0][0] == ranks[3, 1][0] == ranks[3, 2][0]
+    found = {place: without_findings(scores) for place, (scores, _, _) in ranks.items()}
+
+    assert found[2, 0] == found[2, 1]
+    assert found[3, 0] == found[3, 1] == found[3, 2]
+
+
+def test_rank_zero_finds_what_a_single_process_finds(ranks: dict):
+    single = ranks[1, 0][0]["authenticity of 53"]["findings"]
+
+    assert len(single) == 8
+    for world in (2, 3):
+        found = ranks[world, 0][0]["authenticity of 53"]["findings"]
+        assert [(one["fake"], one["reals"]) for one in found] == [
+            (one["fake"], one["reals"]) for one in single
+        ]
+        for one, other in zip(found, single, strict=True):
+            assert one["distances"] == pytest.approx(other["distances"], rel=1e-5)
+        assert [ranks[world, rank][0]["authenticity of 53"]["findings"] for rank in range(1, world)] == [
+            []
+        ] * (world - 1)
 
 
 def test_metrics_are_right_when_ranks_have_made_unequal_numbers_of_updates_or_none(ranks: dict):

@@ -13,7 +13,10 @@ from torch.nn import functional as F
 from lit_gan.data.base import dequantised
 from lit_gan.errors import UserError
 from lit_gan.networks.conv import conv2d
+from lit_gan.networks.equalized import EqualizedLinear
 from lit_gan.networks.logits import Logits
+from lit_gan.networks.maxout import Maxout
+from lit_gan.networks.minibatch import minibatch_std
 from lit_gan.networks.norm import ClassNorm
 from lit_gan.networks.resample import Blur, Down, up
 from lit_gan.networks.residual import DownConv, UpConv
@@ -21,30 +24,35 @@ from lit_gan.networks.shape import pyramid
 from lit_gan.variants import VARIANTS
 from lit_gan.variants.biggan import BigGAN
 from lit_gan.variants.dcgan import DCGAN
-from lit_gan.variants.gan import GAN, Maxout
+from lit_gan.variants.gan import GAN
+from lit_gan.variants.progan import ProGAN
 from lit_gan.variants.r3gan import R3GAN, widths_of
 from lit_gan.variants.r3gan import Block as R3Block
 from lit_gan.variants.sagan import SAGAN
 from lit_gan.variants.sngan import SNGAN
-from lit_gan.variants.stylegan_lite import (
-    EqualizedLinear,
-    ModulatedConv,
-    ModulatedUpConv,
-    StyleGANLite,
-    minibatch_std,
-)
+from lit_gan.variants.stylegan import StyleGAN
+from lit_gan.variants.stylegan2 import ModulatedConv, ModulatedUpConv, StyleGAN2
 from lit_gan.variants.wgan_gp import WGANGP
 
 TINY: dict[str, dict[str, Any]] = {
     "gan": {"widths": [16], "d_widths": [8]},
     "dcgan": {"width": 4},
+    "wgan": {"width": 4},
+    "cgan": {"z_width": 8, "label_width": 8, "width": 16, "d_image_units": 8, "d_units": 8, "num_classes": 3},
+    "acgan": {"width": 16, "d_width": 4, "num_classes": 3},
+    "infogan": {"width": 4, "dense": 16, "q_units": 8},
     "wgan-gp": {"width": 4},
+    "stylegan2": {"width": 4, "max_width": 8, "latent_dim": 8, "w_dim": 8, "mapping_depth": 2},
+    "progan": {"width": 4, "max_width": 8, "latent_dim": 8, "stable_images": 0, "fade_images": 0},
+    "stylegan": {"width": 4, "max_width": 8, "latent_dim": 8, "w_dim": 8, "mapping_depth": 2}
+    | {"stable_images": 0, "fade_images": 0},
     "sngan": {"width": 4, "d_width": 4},
     "sagan": {"width": 8, "d_width": 8, "conditional": False},
     "biggan": {"width": 2, "latent_dim": 12, "conditional": False},
-    "stylegan-lite": {"width": 4, "max_width": 8, "latent_dim": 8, "w_dim": 8, "mapping_depth": 2},
     "r3gan": {"width": 8, "blocks": 1, "latent_dim": 8},
+    "gat": {"width": 16, "heads": 2, "depth": 4, "patch": 4, "latent_dim": 8, "label_dim": 8},
 }
+CONDITIONAL = ["wgan-gp", "sngan", "sagan", "biggan", "progan", "stylegan", "stylegan2", "r3gan"]
 SHAPES = [(1, 28, 28), (3, 32, 32), (4, 20, 12), (3, 16, 36)]
 
 
@@ -74,6 +82,19 @@ COUNTS: list[tuple[type, dict[str, Any], int, int]] = [
     (WGANGP, {}, 1_204_483, 1_053_825),
     (WGANGP, {"conditional": True, "num_classes": 10}, 1_218_307, 1_055_115),
     (WGANGP, {"width": 256, "d_width": 128}, 4_276_739, 1_053_825),
+    (ProGAN, {"image_shape": (3, 64, 64), "width": 256}, 22_490_383, 22_498_049),
+    (ProGAN, {"image_shape": (3, 128, 128), "width": 128}, 22_933_394, 22_941_313),
+    (ProGAN, {"image_shape": (3, 256, 256), "width": 64}, 23_044_309, 23_052_353),
+    (ProGAN, {}, 23_079_115, 23_087_249),
+    (ProGAN, {"image_shape": (3, 64, 64), "width": 512}, 25_440_783, 25_448_449),
+    (ProGAN, {"image_shape": (3, 256, 256), "width": 128}, 27_654_549, 27_662_977),
+    (ProGAN, {"width": 32}, 27_793_275, 27_801_889),
+    (StyleGAN, {"image_shape": (3, 64, 64), "width": 256}, 25_137_935, 22_498_049),
+    (StyleGAN, {"image_shape": (3, 128, 128), "width": 128}, 25_843_858, 22_941_313),
+    (StyleGAN, {"image_shape": (3, 256, 256), "width": 64}, 26_086_229, 23_052_353),
+    (StyleGAN, {}, 26_219_627, 23_087_249),
+    (StyleGAN2, {"image_shape": (3, 32, 32), "width": 512}, 21_523_475, 21_507_073),
+    (StyleGAN2, {"image_shape": (3, 64, 64), "width": 256}, 23_819_544, 23_407_361),
     (SNGAN, {}, 4_276_739, 1_053_825),
     (SNGAN, {"image_shape": (3, 48, 48)}, 4_878_083, 10_141_441),
     (SNGAN, {"image_shape": (3, 64, 64)}, 12_220_675, 10_141_441),
@@ -93,8 +114,6 @@ COUNTS: list[tuple[type, dict[str, Any], int, int]] = [
     (BigGAN, {"num_classes": 1000}, 70_433_988, 87_982_370),
     (BigGAN, {"num_classes": 1000, "width": 64}, 31_978_628, 39_448_258),
     (BigGAN, {"num_classes": 1000, "image_shape": (3, 256, 256), "latent_dim": 140}, 82_235_844, 99_225_890),
-    (StyleGANLite, {"image_shape": (3, 32, 32), "width": 512}, 21_523_475, 21_507_073),
-    (StyleGANLite, {"image_shape": (3, 64, 64), "width": 256}, 23_819_544, 23_407_361),
     (R3GAN, {}, 20_732_160, 20_683_776),
     (R3GAN, {"conditional": True, "num_classes": 10}, 20_781_952, 21_280_512),
     (R3GAN, {"image_shape": (3, 64, 64)}, 22_429_824, 22_381_440),
@@ -115,24 +134,24 @@ def test_parameter_counts_are_those_of_the_papers_networks(
 @pytest.mark.parametrize("name", VARIANTS)
 def test_networks_run_at_any_channels_and_non_square_sizes(name: str, shape: tuple[int, int, int]) -> None:
     module = build(name, image_shape=shape)
-    batch = {"image": torch.rand(4, *shape) * 2 - 1}
+    batch = {"image": torch.rand(4, *shape) * 2 - 1, "label": torch.tensor([0, 1, 2, 0])}
 
     terms = {**module.discriminator_loss(batch), "g": module.generator_loss(batch)["adversarial"]}
     with torch.no_grad():
-        fake = module.eval().generate({"z": torch.randn(4, module.latent_dim)})
+        fake = module.eval().generate({"z": torch.randn(4, module.latent_dim), "label": batch["label"]})
 
     assert all(term.isfinite() and term.shape == () for term in terms.values())
     assert fake.shape == (4, *shape)
     assert fake.abs().max() <= 1
 
 
-@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "gan"])
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in ("gan", "cgan")])
 def test_a_size_that_cannot_be_halved_is_an_error_that_names_it(name: str) -> None:
     with pytest.raises(UserError, match=r"30x7.*image_size"):
         build(name, image_shape=(3, 30, 7))
 
 
-@pytest.mark.parametrize("name", ["wgan-gp", "sngan", "sagan", "biggan", "stylegan-lite", "r3gan"])
+@pytest.mark.parametrize("name", CONDITIONAL)
 def test_conditional_networks_read_the_label(name: str) -> None:
     module = build(name, image_shape=(3, 16, 16), conditional=True, num_classes=3)
     for parameter in module.parameters():
@@ -148,7 +167,7 @@ def test_conditional_networks_read_the_label(name: str) -> None:
     assert (fake[1] - fake[2]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("name", ["wgan-gp", "sngan", "sagan", "biggan", "stylegan-lite", "r3gan"])
+@pytest.mark.parametrize("name", CONDITIONAL)
 def test_conditional_on_unlabelled_data_is_an_error(name: str) -> None:
     with pytest.raises(UserError, match="labels"):
         build(name, image_shape=(3, 16, 16), conditional=True)
@@ -297,7 +316,7 @@ def test_generator_batch_is_twice_the_critics() -> None:
     assert seen == [6]
 
 
-# -- stylegan-lite ------------------------------------------------------------------------------------------
+# -- stylegan2 ----------------------------------------------------------------------------------------------
 
 
 def plain_modulated_conv(layer: ModulatedConv, inputs: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
@@ -353,7 +372,7 @@ def test_minibatch_std_is_the_mean_deviation_within_each_group(batch: int, group
 
 
 def test_noise_is_fresh_in_training_and_constant_in_inference() -> None:
-    module = build("stylegan-lite", image_shape=(1, 8, 8))
+    module = build("stylegan2", image_shape=(1, 8, 8))
     nn.init.ones_(module.generator.strength)
     z = torch.randn(2, 8)
 
@@ -367,7 +386,7 @@ def test_noise_is_fresh_in_training_and_constant_in_inference() -> None:
 
 
 def test_truncation_zero_is_the_mean_image_and_one_changes_nothing() -> None:
-    module = build("stylegan-lite", image_shape=(1, 8, 8)).eval()
+    module = build("stylegan2", image_shape=(1, 8, 8)).eval()
     z = torch.randn(2, 8)
 
     with torch.no_grad():
@@ -382,7 +401,7 @@ def test_truncation_zero_is_the_mean_image_and_one_changes_nothing() -> None:
 
 
 def test_style_mixing_takes_the_second_style_from_the_crossover_on() -> None:
-    module = build("stylegan-lite", image_shape=(1, 8, 8)).eval()
+    module = build("stylegan2", image_shape=(1, 8, 8)).eval()
     generator, (first, second) = module.generator, torch.randn(2, 2, 8)
     layers = generator.layers
 
@@ -394,7 +413,7 @@ def test_style_mixing_takes_the_second_style_from_the_crossover_on() -> None:
 
 
 def test_r1_comes_in_every_interval_th_step_with_its_weight_multiplied() -> None:
-    module = build("stylegan-lite", image_shape=(1, 8, 8), r1_interval=2)
+    module = build("stylegan2", image_shape=(1, 8, 8), r1_interval=2)
     batch = {"image": torch.rand(4, 1, 8, 8)}
 
     keys = []

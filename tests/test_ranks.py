@@ -57,6 +57,7 @@ def averaged_by_hand(arch: str, steps: int) -> AdversarialModule:
     data = data_of(config)
     L.seed_everything(0, verbose=False)
     lead = module_of(config, data.image_shape, data.num_classes)
+    lead.to(memory_format=torch.channels_last)  # as a run does: it rounds otherwise, which AdaIN magnifies
     replicas = [lead, copy.deepcopy(lead)]
     optimizers = dict(zip("dg", lead.configure_optimizers(), strict=True))
     d_steps = lead.optim.d_steps_per_g_step
@@ -74,6 +75,7 @@ def averaged_by_hand(arch: str, steps: int) -> AdversarialModule:
                     mine.grad = (mine.grad + other.grad) / 2
             lead.schedule(player, optimizers[player])
             optimizers[player].step()
+            lead.after_step(player)
             follow(replicas)
             for replica in replicas:
                 replica.d_updates += player == "d"

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from lit_gan import schema
 from lit_gan.config import configs_folder
 from lit_gan.data import DATA
+from lit_gan.listing import listing
 from lit_gan.metrics import EXTRACTORS, METRICS
 from lit_gan.settings import AT_LEAST, BELOW, SECTIONS, Optim
 from lit_gan.variants import VARIANTS
@@ -63,6 +64,13 @@ def test_comment_is_found_where_a_keyword_is_spread_over_lines():
     comment = schema.keywords(DATA["hub"])["image_size"].comment
 
     assert "null: as the first image" in comment
+
+
+def test_every_metric_is_listed_with_a_text_of_its_own():
+    lines = [line.split(maxsplit=1) for line in list(listing("metrics"))[1:]]
+
+    assert [name for name, _ in lines] == list(METRICS)
+    assert len({text for _, text in lines}) == len(METRICS)
 
 
 @pytest.mark.parametrize("target", [*METRICS.values(), *EXTRACTORS.values()])

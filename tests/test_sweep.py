@@ -110,9 +110,11 @@ def refuses(capsys, tmp_path):
 
 
 def test_typo_in_a_late_cell_is_found_before_the_first_starts(refuses, tmp_path):
-    line = refuses(f"run.dir={tmp_path / 'runs'}", "--grid", "arch=dcgan,wgan-gp,r3gan,stylegan", "seed=0,1")
+    line = refuses(
+        f"run.dir={tmp_path / 'runs'}", "--grid", "arch=dcgan,wgan-gp,r3gan,styleggan2", "seed=0,1"
+    )
 
-    assert "cell stylegan-seed0: unknown arch 'stylegan': did you mean arch=stylegan-lite?" in line
+    assert "cell styleggan2-seed0: unknown arch 'styleggan2': did you mean arch=stylegan2?" in line
     assert not (tmp_path / "runs").exists()
 
 
@@ -401,7 +403,7 @@ def test_wandb_file_gives_its_agents_the_cells_of_the_sweep(tmp_path, monkeypatc
     assert [path.name for path in Path("runs/s").iterdir()] == ["wandb.yaml"], "nothing has run"
     config = utils.load_sweep_config("runs/s/wandb.yaml")
     assert config is not None
-    assert (config["method"], config["project"], config["metric"]["name"]) == ("grid", "lit-gan", "val/fid")
+    assert (config["method"], config["project"], config["metric"]["name"]) == ("grid", "lit-gan", "best/fid")
     parameters = {key: each["values"] for key, each in config["parameters"].items()}
     assert (parameters["seed"], parameters["optim.lr"]) == ([0, 1], [0.001, 0.0001]), "W&B can sort numbers"
     sweep = plan(["mine.yaml", "logger.wandb.entity=us"], grid, "s")

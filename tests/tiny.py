@@ -21,12 +21,36 @@ TINY: dict[str, list[str]] = {  # beside the arch's own YAML
     "dcgan": ["model.width=4"],
     "lsgan": ["model.width=4"],
     "hinge-dcgan": ["model.width=4"],
+    "wgan": ["model.width=4", "model.warm_up=0", "model.long_every=0"],
+    "cgan": [
+        "model.z_width=8",
+        "model.label_width=8",
+        "model.width=16",
+        "model.d_image_units=8",
+        "model.d_units=8",
+    ],
+    "acgan": ["model.width=16", "model.d_width=4"],
+    "infogan": ["model.width=4", "model.dense=16", "model.q_units=8"],
     "wgan-gp": ["model.width=4"],
+    "progan": ["model.width=4", "model.stable_images=8", "model.fade_images=16"],
+    "stylegan": [
+        "model.width=4",
+        "model.first_stage=0",
+        "model.stable_images=8",
+        "model.fade_images=16",
+    ],
     "sngan": ["model.width=4", "model.d_width=4"],
     "sagan": ["model.width=8", "model.d_width=8"],
     "biggan": ["model.width=2", "model.latent_dim=12", "model.shared_dim=4", "eval.standing_batches=2"],
     "stylegan-lite": ["model.width=4"],
+    "stylegan2": ["model.width=4"],
+    "stylegan2-ada": ["model.width=4"],
     "r3gan": ["model.width=16", "model.full_stages=1"],
+    "gat": ["model.width=16", "model.heads=2", "model.depth=4", "model.patch=4", "model.label_dim=8"],
+}
+STAGES: dict[str, tuple[int, ...]] = {  # images seen, where not all parameters take part all the time
+    "progan": (0, 24, 48),
+    "stylegan": (0, 24, 48),
 }
 COMMON = [
     "data.image_size=16", "data.batch_size=8", "logger=csv", "trainer.accelerator=cpu", "trainer.precision=32",

@@ -18,15 +18,19 @@ from lit_gan.callbacks.samples import SampleGrid
 from lit_gan.callbacks.signals import Interrupted, StopOnSignal
 from lit_gan.errors import UserError
 from lit_gan.hardware import describe_hardware
-from lit_gan.loggers import summarise
-from lit_gan.metrics import Extractor, Score, log_values
-from lit_gan.metrics.evaluate import evaluate
+from lit_gan.loggers import show_everywhere, summarise
+from lit_gan.metrics import Extractor, PerceptualNetwork, Score, log_values
+from lit_gan.metrics.evaluate import evaluate, metric_class
 from lit_gan.metrics.protocol import Scores
 from lit_gan.module import AdversarialModule
+from lit_gan.pictures import save, suspects
 from lit_gan.run import RunFolder
 from lit_gan.settings import Eval
 
 CHEAP_ERRORS = 512  # dimensions up to which a standard error costs nothing to speak of; beyond, only the last score has it
+STEPS = tuple(
+    digit * 10**power for power in range(1, 10) for digit in (1, 2, 5)
+)  # numbers of fakes to choose among
 FEWEST = 200  # fakes, however little time an evaluation may take
 
 
@@ -47,6 +51,7 @@ class Evaluation(L.Callback):
         extractor: Extractor | None,
         settings: Eval,
         *,
+        lpips: PerceptualNetwork | None = None,
         reals: int | None,
         budget: int,
         numbers: Numbers,
@@ -55,7 +60,7 @@ class Evaluation(L.Callback):
         signals: StopOnSignal,
     ) -> None:
         self.run = run
-        self.extractor = extractor
+        self.extractor, self.lpips = extractor, lpips
         self.settings = settings
         self.reals = reals
         self.budget = budget
@@ -92,8 +97,11 @@ class Evaluation(L.Callback):
         return [e for e in self.run.read_results()["evaluations"] if e["source"] == "training"]
 
     def _evaluate(self, trainer: L.Trainer, module: AdversarialModule) -> None:
-        self.grid.write(trainer, module)
-        if self.extractor is None:  # eval.metrics=[]: the grid alone
+        if module.images_seen >= self.budget:
+            self.grid.write_last(trainer, module)
+        else:
+            self.grid.write(trainer, module)
+        if not self.settings.metrics:  # the grid alone
             return
         try:
             self._score_all(trainer, module)
@@ -117,13 +125,15 @@ class Evaluation(L.Callback):
         if self._between is not None or last:
             return self._between or self.settings.images
         if self._cost is None:  # no evaluation before the first step, in this sitting
-            few = min(FEWEST, self.settings.images)
+            few = self._fewest(trainer)
             self._cost = self._measure(trainer, module, few).seconds / few
         seconds = self.numbers.clock.now() - self._started[1]
         speed = (module.images_seen - self._started[0]) / max(seconds, 1e-9)
         assert self.settings.every_images is not None
         training = self.settings.every_images / max(speed, 1e-9)
-        allowed = affordable(self.settings.images, self._cost, self.settings.max_share * training)
+        allowed = affordable(
+            self.settings.images, self._cost, self.settings.max_share * training, self._fewest(trainer)
+        )
         self._between = trainer.strategy.broadcast(allowed)
         if self._between < self.settings.images and trainer.is_global_zero:
             share = self._cost * self.settings.images / training
@@ -132,6 +142,16 @@ class Evaluation(L.Callback):
                 f"{self.settings.images:,} would take {share:.0%} of the training time; the last one uses all"
             )
         return self._between
+
+    def _fewest(self, trainer: L.Trainer) -> int:
+        """`FEWEST`, or as many as all metrics need to give a number of these data."""
+        assert self.extractor is not None
+        data, full = trainer.datamodule, self.settings.images  # type: ignore[attr-defined]
+        kinds = [metric_class(name) for name in self.settings.metrics]
+        enough = (
+            n for n in STEPS if n >= FEWEST and not any(k.lacks(data, self.extractor, n) for k in kinds)
+        )
+        return min(full, next(enough, full))
 
     def _score(self, trainer: L.Trainer, module: AdversarialModule, fakes: int, source: str) -> None:
         """Evaluate with so many fakes and write the scores down."""
@@ -144,10 +164,20 @@ class Evaluation(L.Callback):
         )
         if trainer.is_global_zero:
             self._write(trainer, module, scores, time.perf_counter() - started, source)
+            if module.images_seen >= self.budget and fakes == self.settings.images:
+                self._show_suspects(trainer, module, scores)
+
+    def _show_suspects(self, trainer: L.Trainer, module: AdversarialModule, scores: Scores) -> None:
+        """The fakes nearest to reals, at the end: early ones are like nothing."""
+        self.numbers.clock.pause()
+        sheet = suspects(module, trainer.datamodule, scores, self.settings.seed)  # type: ignore[attr-defined]
+        if sheet is not None:
+            save(sheet, self.run.picture(module.images_seen, "neighbours"))
+            show_everywhere(trainer.loggers, "neighbours", sheet, module.images_seen)
+        self.numbers.clock.go()
 
     def _measure(self, trainer: L.Trainer, module: AdversarialModule, fakes: int) -> Scores:
         """The scores of so many fakes, while the clock of training stands; raises `Interrupted` after a signal."""
-        assert self.extractor is not None
         self.numbers.clock.pause()
         try:
             return evaluate(
@@ -155,13 +185,14 @@ class Evaluation(L.Callback):
                 trainer.datamodule,  # type: ignore[attr-defined]
                 metrics=self.settings.metrics,
                 extractor=self.extractor,
+                lpips=self.lpips,
                 fakes=fakes,
                 seed=self.settings.seed,
                 batch_size=self.settings.batch_size,
                 reals=self.reals,
                 rank=trainer.global_rank,
                 world=trainer.world_size,
-                errors=self.extractor.dim <= CHEAP_ERRORS or module.images_seen >= self.budget,
+                errors=self._cheap_errors or module.images_seen >= self.budget,
                 should_stop=self.signals.check if trainer.world_size == 1 else None,
             )
         except torch.OutOfMemoryError:
@@ -170,6 +201,10 @@ class Evaluation(L.Callback):
             ) from None
         finally:
             self.numbers.clock.go()
+
+    @property
+    def _cheap_errors(self) -> bool:
+        return self.extractor is None or self.extractor.dim <= CHEAP_ERRORS
 
     def _write(
         self,
@@ -201,16 +236,15 @@ class Evaluation(L.Callback):
         summarise(trainer.loggers, {f"best/{metric}": value, "best/kimg": images / 1000})
 
 
-def affordable(full: int, cost: float, seconds: float) -> int:
+def affordable(full: int, cost: float, seconds: float, fewest: int = FEWEST) -> int:
     """The fakes that `seconds` are enough for at `cost` seconds each: `full`, or 1, 2 or 5 times a power of ten.
 
-    Never fewer than `FEWEST`: a score of a handful of images would say nothing.
+    Never less than `fewest`: a score of a handful of images would say nothing.
     """
     wanted = full if cost <= 0 else min(full, int(seconds / cost))
     if wanted >= full:
         return full
-    steps = (digit * 10**power for power in range(9, 0, -1) for digit in (5, 2, 1))
-    return min(full, max(FEWEST, next((step for step in steps if step <= wanted), 0)))
+    return min(full, max(fewest, next((step for step in reversed(STEPS) if step <= wanted), 0)))
 
 
 def fakes_of(evaluation: Mapping[str, Any]) -> int:

@@ -1,17 +1,18 @@
-"""The grid of samples, from the same latents every time, as a PNG and in every logger."""
+"""The grid of samples, from the same latents every time, as a PNG and in every logger; at the end a table of them too."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import lightning as L
+from torch import Tensor
 
 from lit_gan.callbacks.clock import due
 from lit_gan.callbacks.numbers import Numbers
-from lit_gan.loggers import show_everywhere
-from lit_gan.module import AdversarialModule
-from lit_gan.pictures import draw, grid, grid_batch, is_points
-from lit_gan.run import RunFolder, replace
+from lit_gan.loggers import show_everywhere, tabulate_everywhere
+from lit_gan.module import AdversarialModule, Batch
+from lit_gan.pictures import draw, grid, grid_batch, is_points, picture, save
+from lit_gan.run import RunFolder
 from lit_gan.settings import Samples
 
 POINTS = 2048  # 2-D points in a grid's picture
@@ -34,17 +35,40 @@ class SampleGrid(L.Callback):
 
     def write(self, trainer: L.Trainer, module: AdversarialModule) -> None:
         """Draw and save the grid as it is now; rank 0 only does it."""
-        if not trainer.is_global_zero:
-            return
-        self.numbers.clock.pause()
+        if trainer.is_global_zero:
+            self.numbers.clock.pause()
+            self._show(trainer, module, self._draw(trainer, module)[1])
+            self.numbers.clock.go()
+
+    def write_last(self, trainer: L.Trainer, module: AdversarialModule) -> None:
+        """As `write`, and the same samples one by one for loggers that have tables."""
+        if trainer.is_global_zero:
+            self.numbers.clock.pause()
+            batch, images = self._draw(trainer, module)
+            self._show(trainer, module, images)
+            if not is_points(tuple(images.shape[1:])):
+                self._tabulate(trainer, module, batch, images)
+            self.numbers.clock.go()
+
+    def _draw(self, trainer: L.Trainer, module: AdversarialModule) -> tuple[Batch, Tensor]:
+        """The latents and labels of the grid, and the samples [N, C, H, W] of them."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         points = is_points(data.image_shape)
         rows, columns = (POINTS, 1) if points else (self.settings.rows, self.settings.columns)
         classes = data.num_classes if "label" in module.needs else 0
-        images = draw(module, grid_batch(module, self.settings.seed, rows, columns, classes))
-        sheet = grid(images, columns)
-        path = self.run.samples / f"kimg{module.images_seen / 1000:010.3f}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, lambda partial: sheet.save(partial, format="PNG"))
+        batch = grid_batch(module, self.settings.seed, rows, columns, classes)
+        return batch, draw(module, batch)
+
+    def _show(self, trainer: L.Trainer, module: AdversarialModule, images: Tensor) -> None:
+        sheet = grid(images, self.settings.columns)
+        save(sheet, self.run.picture(module.images_seen))
         show_everywhere(trainer.loggers, "samples", sheet, module.images_seen)
-        self.numbers.clock.go()
+
+    def _tabulate(self, trainer: L.Trainer, module: AdversarialModule, batch: Batch, images: Tensor) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        columns = {"number": batch["index"].tolist(), "seed": [self.settings.seed] * len(images)}
+        if "label" in batch:
+            columns["label"] = [data.class_names[label] for label in batch["label"].tolist()]
+        columns["kimg"] = [module.images_seen / 1000] * len(images)
+        columns["image"] = [picture(image) for image in images]
+        tabulate_everywhere(trainer.loggers, "samples_table", columns, module.images_seen)

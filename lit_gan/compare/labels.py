@@ -28,9 +28,16 @@ def rows_of(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
             for runs in rounds:
                 shown = f"{name} · {label}" if label else name
                 if len(rounds) > 1:
-                    shown += f" ({', '.join(run.folder.path.name for run in runs)})"
+                    shown += f" ({folders(runs, records)})"
                 rows.append((shown, runs))
     return rows
+
+
+def folders(runs: Sequence[Record], among: Sequence[Record]) -> str:
+    """The names of the folders of `runs`, each behind that of its sweep where another run has the same name."""
+    names = [record.folder.path.name for record in among]
+    paths = [run.folder.path for run in runs]
+    return ", ".join(p.name if names.count(p.name) == 1 else f"{p.parent.name}/{p.name}" for p in paths)
 
 
 def one_each(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:

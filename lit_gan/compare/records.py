@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 
 from lit_gan.errors import UserError
-from lit_gan.run import RunFolder
+from lit_gan.run import RunFolder, runs_in
 
 # Safe, and ten times faster than OmegaConf: references such as ${run.images} are compared as they stand.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -37,6 +36,7 @@ class Scored:
     floor_images: int
     error: float | None  # the score's own standard error
     parts: Mapping[str, float]
+    part_errors: Mapping[str, float]  # of the parts that have one
 
     @property
     def how(self) -> str:
@@ -67,24 +67,16 @@ class Record:
 
 
 def read_records(paths: Iterable[str]) -> list[Record]:
-    """The runs at `paths`, which are runs or folders of runs; a run that is named twice counts once."""
+    """The runs at `paths`, which are runs, or folders of runs and sweeps; a run that is named twice counts once."""
     found: dict[Path, RunFolder] = {}
     for path in map(Path, paths):
-        folders = [path] if (path / "config.yaml").is_file() else sorted(path.glob("*"), key=natural)
-        runs = [RunFolder(folder) for folder in folders if (folder / "config.yaml").is_file()]
+        runs = runs_in(path)
         if not runs:
             what = "is no run and holds none" if path.is_dir() else "does not exist"
             raise UserError(f"{path} {what}; give runs, or a folder of runs such as runs/")
-        found.update({run.path.resolve(): run for run in runs})
+        for run in runs:
+            found.setdefault(run.path.resolve(), run)
     return [_record(run) for run in found.values()]
-
-
-def natural(text: object) -> list[tuple[bool, int, str]]:
-    """A key that sorts run-9 before run-10."""
-    return [
-        (part.isdigit(), int(part) if part.isdigit() else 0, part)
-        for part in re.split(r"([0-9]+)", str(text))
-    ]
 
 
 def _record(run: RunFolder) -> Record:
@@ -167,6 +159,7 @@ def _scores(evaluations: list[Mapping[str, Any]]) -> Iterator[Scored]:
                 floor_images=int(score.get("floor_images") or 0),
                 error=_number(score.get("error")),
                 parts={name: float(value) for name, value in (score.get("parts") or {}).items()},
+                part_errors={name: float(error) for name, error in (score.get("part_errors") or {}).items()},
             )
             if math.isfinite(scored.value) and (images, metric, scored.how) not in met:
                 met.add((images, metric, scored.how))

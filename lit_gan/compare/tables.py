@@ -9,19 +9,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from lit_gan.compare.labels import one_each, rows_of
+from lit_gan.best import BETTER, is_higher_better, rank
+from lit_gan.compare.labels import folders, one_each, rows_of
 from lit_gan.compare.records import Record, Scored
 from lit_gan.compare.words import differences, short
 from lit_gan.errors import UserError
 
-HEADLINES = (
-    "fid",
-    "kid",
-    "is",
-    "modes",
-    "pr",
-)  # the first that there is ranks, unless --metric says otherwise
-HIGHER_IS_BETTER = ("is", "modes", "pr", "dc", "authenticity", "toy-modes")
 BESIDE = (  # metric, its part, the column's title: shown next to the metric that ranks
     ("kid", "", "KID"),
     ("is", "", "IS"),
@@ -70,7 +63,7 @@ class Curve:
     def best(self) -> Scored:
         """Of the trained generator, where it was measured at all."""
         trained = [score for score in self.scores if score.images > 0] or list(self.scores)
-        return min(trained, key=lambda s: -s.value if s.metric in HIGHER_IS_BETTER else s.value)
+        return min(trained, key=lambda s: rank(s.metric, s.value, s.images))
 
     @property
     def final(self) -> Scored | None:
@@ -114,7 +107,9 @@ class Row:
         """A score under the protocol `how`, or a part of it, at the best of each run."""
         found = [next((s for s in curve.beside if s.how == how), None) for curve in self.curves]
         values = [None if s is None else s.parts.get(part) if part else s.value for s in found]
-        return Quantity.of(values, found[0].error if found[0] is not None and not part else None)
+        first = found[0]
+        error = None if first is None else first.part_errors.get(part) if part else first.error
+        return Quantity.of(values, error)
 
 
 @dataclass(frozen=True)
@@ -158,7 +153,7 @@ class Comparison:
 
 
 def compare(records: Sequence[Record], metrics: Sequence[str] = (), *, each: bool = False) -> Comparison:
-    """Tables of the scores by `metrics`, one for each data set and protocol; by default FID, or the first there is."""
+    """Tables of the scores by `metrics`, one for each data set and protocol; by default the first of `BETTER` there is."""
     present = {score.metric for record in records for score in record.scores}
     for metric in metrics:
         if metric not in present:
@@ -166,7 +161,7 @@ def compare(records: Sequence[Record], metrics: Sequence[str] = (), *, each: boo
             meant = f"did you mean {near[0]}? " if near else ""
             there = f"there are {', '.join(sorted(present))}" if present else "they have no score at all"
             raise UserError(f"none of these runs has a score called '{metric}': {meant}{there}")
-    ranked = [*(metric for metric in HEADLINES if metric in present), *sorted(present)]
+    ranked = [*(metric for metric in BETTER if metric in present), *sorted(present)]
     chosen = list(dict.fromkeys(metrics)) or ranked[:1]
     scored = [record for record in records if any(score.metric in chosen for score in record.scores)]
     labelled = one_each(scored) if each else rows_of(scored)
@@ -230,10 +225,6 @@ def _tables(metric: str, labelled: Sequence[tuple[str, Sequence[Record]]]) -> tu
     return tables, notes
 
 
-def _names(curves: Sequence[Curve]) -> str:
-    return ", ".join(curve.record.folder.path.name for curve in curves)
-
-
 def _data_titles(names: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """What to call each data set: its name, and its fingerprint where two share a name."""
     plain = {data: " / ".join(sorted(found)) for data, found in names.items()}
@@ -245,11 +236,12 @@ def _table(
     metric: str, data: str, protocol: Mapping[str, Any], curves: Sequence[tuple[str, list[Curve]]], number: int | None
 ) -> Table:  # fmt: skip
     labels = [label for label, _ in curves]
-    rows = [
-        Row(label if labels.count(label) == 1 else f"{label} ({_names(found)})", tuple(found))
-        for label, found in curves
-    ]
-    rows.sort(key=lambda row: row.best.mean, reverse=metric in HIGHER_IS_BETTER)
+    every = [curve.record for _, found in curves for curve in found]
+    rows = []
+    for label, found in curves:
+        which = f" ({folders([curve.record for curve in found], every)})" if labels.count(label) > 1 else ""
+        rows.append(Row(label + which, tuple(found)))
+    rows.sort(key=lambda row: row.best.mean, reverse=is_higher_better(metric))
     title, slug = f"{metric.upper()} on {data}", f"{metric}-{data}"
     if number is not None:
         letter = chr(64 + number) if number <= 26 else str(number)

@@ -16,6 +16,7 @@ DATA: dict[str, str] = {
     "toy": "lit_gan.data.toy:Toy",
     "folder": "lit_gan.data.folder:Folder",
     "hub": "lit_gan.data.hub:Hub",
+    "stacked": "lit_gan.data.stacked:Stacked",
 }
 
 

@@ -7,6 +7,7 @@ device.
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Sequence
 from typing import Any, cast
@@ -171,6 +172,12 @@ class ImageData(L.LightningDataModule):
     def skipped(self) -> list[str]:
         """ "name: reason" of the images that do not decode."""
         return self.content.skipped
+
+    @property
+    def names(self) -> list[str] | None:
+        """The images' files, as paths below the source, in their order; None where images are no files."""
+        file = self.content.names_file
+        return None if file is None else list(json.loads(file.read_text(encoding="utf-8")))
 
     def configure(self, *, seed: int, d_steps: int = 1, draws: int = 1) -> None:
         """Fix the order: a trainer step shows D `d_steps` global batches, and reads `draws`."""

@@ -1,6 +1,6 @@
 """Images decoded once into one memory-mapped uint8 array: an atomic, resumable cache for many processes.
 
-    <cache_root()>/data/<key>/           images.u8 [N, H, W, C] · labels.i8 int64 [N] · meta.json
+    <cache_root()>/data/<key>/           images.u8 [N, H, W, C] · labels.i8 int64 [N] · meta.json · names.json
     <cache_root()>/data/<key>.partial/   while it is built, with progress.json: a killed build goes on
     <cache_root()>/data/<key>.lock       held by the one process that builds
 
@@ -18,7 +18,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,7 +33,7 @@ from lit_gan.cache import cache_root
 from lit_gan.data.pixels import MODES, Crop, Pixels, Resample, Size, pixels, upright_size
 from lit_gan.errors import UserError
 
-FORMAT = 1  # of the cache; raise it when the files or the pixels of an unchanged key would differ
+FORMAT = 2  # of the cache; raise it when the files or the pixels of an unchanged key would differ
 CHUNK = 256  # images decoded between two writes
 FLUSH_SECONDS = 5.0  # at most so much decoding is lost when a build is killed
 
@@ -55,6 +55,7 @@ class Source:
     read: Callable[[int, int], Iterable[Encoded]]
     labels: Integers | None = None  # [size]
     class_names: tuple[str, ...] = ()
+    names: Sequence[str] | None = None  # [size], where images are files: paths below the source
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Images:
     class_names: tuple[str, ...]
     fingerprint: str
     skipped: list[str] = field(default_factory=list)  # "name: reason" of what does not decode
+    names_file: Path | None = None  # JSON of the N names, where images are files
 
 
 def decoding(
@@ -146,7 +148,10 @@ def _open(folder: Path, how: Decoding) -> Images | None:
         # crop and size count even where they leave the pixels as they were: then nobody has to wonder
         identity = json.dumps([meta["content"], shape, meta["class_names"], asdict(how)], sort_keys=True)
         fingerprint = hashlib.sha256(identity.encode()).hexdigest()
-        return Images(images, labels, tuple(meta["class_names"]), fingerprint, list(meta["skipped"]))
+        named = folder / "names.json" if meta["named"] else None
+        if named is not None and not named.exists():
+            raise ValueError("names.json is missing")
+        return Images(images, labels, tuple(meta["class_names"]), fingerprint, list(meta["skipped"]), named)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if folder.exists():
             _say(f"the decoded images in {folder} are damaged ({error}); decoding again")
@@ -185,7 +190,11 @@ class _Build:
         if source.labels is not None:
             labels = np.delete(source.labels, [index for index, _ in self.skipped]).astype(np.int64)
             labels.tofile(self.partial / "labels.i8")
-        self._finish((self.kept, *shape), source.class_names, labels)
+        if source.names is not None:
+            skipped = {index for index, _ in self.skipped}
+            kept = [name for index, name in enumerate(source.names) if index not in skipped]
+            _write_json(self.partial / "names.json", kept)
+        self._finish((self.kept, *shape), source.class_names, labels, named=source.names is not None)
 
     def _natural_size(self, source: Source) -> Size:
         for start in range(0, min(source.size, 4 * CHUNK), 16):
@@ -275,7 +284,9 @@ class _Build:
         os.fsync(file.fileno())  # the images must be on the disk before the file that vouches for them
         _write_json(self.partial / "progress.json", {"done": self.done, "skipped": self.skipped})
 
-    def _finish(self, shape: tuple[int, ...], class_names: tuple[str, ...], labels: Integers | None) -> None:
+    def _finish(
+        self, shape: tuple[int, ...], class_names: tuple[str, ...], labels: Integers | None, *, named: bool
+    ) -> None:
         content = hashlib.sha256()
         with (self.partial / "images.u8").open("rb") as file:
             while block := file.read(1 << 24):
@@ -287,6 +298,7 @@ class _Build:
             "name": self.name,
             "shape": shape,
             "labelled": labels is not None,
+            "named": named,
             "class_names": class_names,
             "content": content.hexdigest(),
             "skipped": [reason for _, reason in self.skipped],
@@ -363,7 +375,7 @@ def _threads() -> int:
     return min(available, 16)
 
 
-def _write_json(path: Path, content: Mapping[str, object]) -> None:
+def _write_json(path: Path, content: Mapping[str, object] | list[str]) -> None:
     scratch = path.with_suffix(".new")
     with scratch.open("w", encoding="utf-8") as file:
         json.dump(content, file)

@@ -89,6 +89,7 @@ class Folder(ImageData):
             ],
             labels=labels,
             class_names=class_names,
+            names=names,
         )
 
 

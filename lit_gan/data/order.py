@@ -32,8 +32,11 @@ def splitmix64(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return mixed
 
 
-def _words(seed: int, stream: int, counters: Integers) -> NDArray[np.uint64]:
-    """Random words [n] at `counters` of a stream of a seed; distinct counters give distinct words."""
+def words(seed: int, stream: int, counters: Integers) -> NDArray[np.uint64]:
+    """Random words [n] at `counters` of a stream of a seed; distinct counters give distinct words.
+
+    Of a run's seed stream 1 is of the flips and those above it are of the cycles.
+    """
     state = np.array([seed & 0xFFFF_FFFF_FFFF_FFFF], dtype=np.uint64)
     state = splitmix64(splitmix64(state) ^ np.uint64(stream))
     with np.errstate(over="ignore"):
@@ -57,14 +60,14 @@ class Order:
         for cycle in np.unique(cycles):
             here = cycles == cycle
             indices[here] = self._permutation(int(cycle))[places[here]]
-        flips = (_words(self.seed, _FLIPS, positions) >> np.uint64(63)).astype(np.bool_)
+        flips = (words(self.seed, _FLIPS, positions) >> np.uint64(63)).astype(np.bool_)
         return indices, flips
 
     def _permutation(self, cycle: int) -> Integers:
         if cycle not in self._permutations:
             while len(self._permutations) >= 2:  # a batch seldom touches more than two cycles
                 self._permutations.pop(next(iter(self._permutations)))
-            keys = _words(self.seed, cycle + _FLIPS + 1, np.arange(self.size, dtype=np.int64))
+            keys = words(self.seed, cycle + _FLIPS + 1, np.arange(self.size, dtype=np.int64))
             self._permutations[cycle] = np.argsort(keys)  # keys are distinct, so every algorithm agrees
         return self._permutations[cycle]
 

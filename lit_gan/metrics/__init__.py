@@ -23,6 +23,24 @@ METRICS = {
     "class-fid": "lit_gan.metrics.per_class:ClassFID",
     "ndb": "lit_gan.metrics.bins:BinDistance",
     "toy-modes": "lit_gan.metrics.toy_modes:ModeQuality",
+    "psnr": "lit_gan.metrics.paired:PSNR",
+    "ssim": "lit_gan.metrics.paired:SSIM",
+    "ms-ssim": "lit_gan.metrics.paired:MSSSIM",
+    "lpips": "lit_gan.metrics.paired:LPIPS",
+    "lpips-diversity": "lit_gan.metrics.diversity:LPIPSDiversity",
+    "ppl": "lit_gan.metrics.path_length:PerceptualPathLength",
+}
+
+# What `lit-gan list metrics` says of those that share a module; of the others it is the first line of theirs.
+ABOUT = {
+    "pr": "Precision and recall: shares of fakes near reals, and of reals near fakes",
+    "dc": "Density and coverage: `pr` without its weakness for outliers",
+    "authenticity": "Share of fakes that are no copies of reals",
+    "mifid": "FID over a penalty for copies of reals",
+    "psnr": "Peak signal-to-noise ratio of pairs, in dB",
+    "ssim": "Structural similarity of pairs (Wang et al. 2004)",
+    "ms-ssim": "Structural similarity of pairs at five scales, from 176 pixels on",
+    "lpips": "Perceptual distance of pairs (Zhang et al. 2018)",
 }
 
 EXTRACTORS = {
@@ -41,6 +59,8 @@ _PUBLIC = {
         *EXTRACTORS.values(),
         "lit_gan.metrics.extractors:Extractor",
         "lit_gan.metrics.extractors:build_extractor",
+        "lit_gan.metrics.lpips:PerceptualNetwork",
+        "lit_gan.metrics.lpips:build_lpips",
         "lit_gan.metrics.protocol:Protocol",
         "lit_gan.metrics.protocol:Score",
         "lit_gan.metrics.protocol:log_values",
@@ -54,14 +74,18 @@ if TYPE_CHECKING:
     from lit_gan.metrics.cmmd import CMMD
     from lit_gan.metrics.coverage import ClassCoverage
     from lit_gan.metrics.dinov2 import DinoV2
+    from lit_gan.metrics.diversity import LPIPSDiversity
     from lit_gan.metrics.extractors import Extractor, build_extractor
     from lit_gan.metrics.frechet import FrechetDistance
     from lit_gan.metrics.inception import Inception
     from lit_gan.metrics.inception_score import InceptionScore
     from lit_gan.metrics.infinity import InfiniteFID
     from lit_gan.metrics.kernel import KernelDistance
+    from lit_gan.metrics.lpips import PerceptualNetwork, build_lpips
     from lit_gan.metrics.manifold import DensityCoverage, PrecisionRecall
     from lit_gan.metrics.memorisation import Authenticity, MemorisationFID
+    from lit_gan.metrics.paired import LPIPS, MSSSIM, PSNR, SSIM
+    from lit_gan.metrics.path_length import PerceptualPathLength
     from lit_gan.metrics.per_class import ClassFID
     from lit_gan.metrics.pixels import Pixels
     from lit_gan.metrics.protocol import Protocol, Score, log_values
@@ -70,7 +94,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXTRACTORS",
+    "LPIPS",
     "METRICS",
+    "MSSSIM",
+    "PSNR",
+    "SSIM",
     "Authenticity",
     "BinDistance",
     "CMMD",
@@ -86,14 +114,18 @@ __all__ = [
     "InceptionScore",
     "InfiniteFID",
     "KernelDistance",
+    "LPIPSDiversity",
     "MemorisationFID",
     "ModeQuality",
+    "PerceptualNetwork",
+    "PerceptualPathLength",
     "Pixels",
     "PrecisionRecall",
     "Protocol",
     "Score",
     "TimmModel",
     "build_extractor",
+    "build_lpips",
     "log_values",
 ]
 

@@ -16,6 +16,14 @@ from torch import Tensor
 
 from lit_gan.metrics.collectives import broadcast, broadcast_floats
 from lit_gan.metrics.kernel import tiles
+from lit_gan.metrics.spread import (
+    check_groups,
+    grouped_counts,
+    groups_of,
+    jackknife,
+    named_errors,
+    passing_error,
+)
 from lit_gan.metrics.sums import Arrays, EvaluationMetric
 
 if TYPE_CHECKING:
@@ -38,9 +46,12 @@ class Bins:
 
     def count(self, features: Tensor) -> Tensor:
         """How many of features [N, D] have each centre for their nearest, [K] float64."""
+        return torch.bincount(self.nearest(features), minlength=len(self.centres)).to(self.counts)
+
+    def nearest(self, features: Tensor) -> Tensor:
+        """The bin [N] of each of features [N, D]."""
         nearest = [torch.cdist(rows.double(), self.centres).argmin(1) for rows in tiles(features)]
-        found = torch.cat(nearest) if nearest else torch.zeros(0, dtype=torch.int64, device=features.device)
-        return torch.bincount(found, minlength=len(self.centres)).to(self.counts)
+        return torch.cat(nearest) if nearest else torch.zeros(0, dtype=torch.int64, device=features.device)
 
 
 def fit_bins(features: Tensor) -> Bins:
@@ -63,13 +74,17 @@ def fit_bins(features: Tensor) -> Bins:
 
 def different_bins(real: Tensor, fake: Tensor, alpha: float = ALPHA) -> Tensor:
     """Which bins differ, bool [K], by the counts [K] of either side (two-sided, pooled standard error)."""
+    return _excess(real, fake, alpha) > 0
+
+
+def _excess(real: Tensor, fake: Tensor, alpha: float = ALPHA) -> Tensor:
+    """How far the shares [K] are apart, beyond what the test allows; 0 of a bin that is empty on both sides."""
     n, m = real.sum(), fake.sum()
     pooled = (real + fake) / (n + m)
     error = (pooled * (1 - pooled) * (1 / n + 1 / m)).sqrt()
     limit = torch.special.ndtri(torch.tensor(1 - alpha / 2, dtype=torch.float64)).to(error)
-    # a product and no quotient: a bin that is empty on both sides agrees
-    differs: Tensor = (real / n - fake / m).abs() > limit * error
-    return differs
+    excess: Tensor = (real / n - fake / m).abs() - limit * error
+    return excess
 
 
 def jensen_shannon(real: Tensor, fake: Tensor) -> Tensor:
@@ -88,48 +103,64 @@ class BinDistance(EvaluationMetric):
     """NDB / K and JS of features [B, D]: `update(features, real=...)`, `compute()` both as float64 scalars.
 
     `dim` is D. Once the bins are known (`set_bins`) fakes are counted as they come; before, features of both
-    sides are kept as float32, and the k-means is made at `compute()`.
+    sides are kept as float32, and the k-means is made at `compute()`. With `groups` > 1, fakes carry numbers below
+    `samples` and are counted in groups, for the errors in `values`.
     """
 
     higher_is_better: bool = False
     plot_lower_bound: float = 0.0
     smallest = 2 * PER_BIN
-    parts = ("value", "ndb", "js")
+    parts = ("value", "error", "ndb", "js", "ndb/error", "js/error")
 
     real: list[Tensor]
     fake: list[Tensor]
+    fake_numbers: list[Tensor]
     fake_counts: Tensor
 
-    def __init__(self, dim: int, **kwargs: Any) -> None:
+    def __init__(self, dim: int, *, groups: int = 1, samples: int = 0, **kwargs: Any) -> None:
+        check_groups(groups, samples)
         super().__init__(**kwargs)
-        self.dim = dim
+        self.dim, self.groups, self.samples = dim, groups, samples
         self.add_state("real", [], dist_reduce_fx="cat")
         self.add_state("fake", [], dist_reduce_fx="cat")
-        self.add_sum("fake_counts", BINS)  # of the bins that are there
+        self.add_state("fake_numbers", [], dist_reduce_fx="cat")
+        self.add_sum("fake_counts", groups, BINS)  # of the bins that are there
         self._bins: Bins | None = None
 
     @classmethod
     def build(cls, extractor: Extractor, samples: int) -> Self:
-        return cls(extractor.dim, sync_on_compute=False)
+        return cls(extractor.dim, groups=groups_of(samples), samples=samples, sync_on_compute=False)
 
     @classmethod
     def settings(cls, samples: int) -> str:
         return f"bins of {PER_BIN} reals, at most {BINS}, alpha={ALPHA:g}"
 
     def empty_rows(self, name: str) -> Tensor:
+        if name.endswith("_numbers"):
+            return torch.zeros(0, dtype=torch.int64, device=self.device)
         return torch.zeros(0, self.dim, device=self.device)
 
-    def update(self, features: Tensor, real: bool) -> None:
-        """Adds features [B, D] of reals or fakes; B may be 0."""
+    def update(self, features: Tensor, real: bool, indices: Tensor | None = None) -> None:
+        """Adds features [B, D] of reals or fakes; B may be 0. Fakes have numbers [B] where there are groups."""
         if features.ndim != 2 or features.shape[1] != self.dim:
             raise ValueError(f"features must be [B, {self.dim}], got {tuple(features.shape)}")
         if real and self._bins is not None:
             raise ValueError("the bins are set: reals cannot be added to them")
         features = features.detach().float().to(self.device)
-        if self._bins is None:
-            (self.real if real else self.fake).append(features)
+        if real:
+            self.real.append(features)
+        elif self._bins is not None:
+            self.fake_counts = self.fake_counts + self._counted(self._bins, features, indices)
         else:
-            self.fake_counts = self.fake_counts + self._padded(self._bins.count(features))
+            if self.groups > 1 and (indices is None or len(indices) != len(features)):
+                raise ValueError(
+                    "fakes in groups need their numbers: update(features, real=False, indices=...)"
+                )
+            numbers = (
+                torch.zeros(len(features)) if indices is None else indices
+            )  # of one group: of no account
+            self.fake.append(features)
+            self.fake_numbers.append(numbers.to(self.device, torch.int64))
 
     def set_bins(self, bins: Bins) -> None:
         """Takes bins with their reals as given (the same on every rank)."""
@@ -138,17 +169,46 @@ class BinDistance(EvaluationMetric):
         self._bins = Bins(bins.centres.to(self.fake_counts), bins.counts.to(self.fake_counts))
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        bins = fit_bins(self.rows("real")) if self._bins is None else self._bins
-        fake = self.fake_counts[: len(bins.counts)] + bins.count(self.rows("fake"))
+        bins, fake = self._both_sides()
+        ndb, js = self._distances(bins, fake.sum(0))
+        return ndb, js
+
+    def _errors(self, bins: Bins, fake: Tensor) -> Tensor:
+        """How far NDB and JS would be off with other fakes of counts [G, K], as standard deviations [2].
+
+        The bins and their reals are taken as given. That of JS is the jackknife over groups; that of NDB counts the bins
+        near the test's limit.
+        """
+        counts = fake.sum(0)
+        share = counts / counts.sum()
+        beyond = _excess(bins.counts, counts) / (share * (1 - share) / counts.sum()).sqrt()
+        ndb = passing_error(beyond.nan_to_num(-torch.inf)) / len(counts)  # nan: an empty bin on both sides
+        js = jackknife(torch.stack([jensen_shannon(bins.counts, counts - group) for group in fake]))
+        return torch.stack([ndb, js])
+
+    def _both_sides(self) -> tuple[Bins, Tensor]:
+        """The bins with their reals, and the counts [G, K] of the fakes."""
+        bins = self._fitted()
+        kept = self._counted(bins, self.rows("fake"), self.rows("fake_numbers"))
+        fake = (self.fake_counts + kept)[:, : len(bins.counts)]
         if fake.sum() < 1:
             raise ValueError("bins need fake samples, got none")
-        return different_bins(bins.counts, fake).double().mean(), jensen_shannon(bins.counts, fake)
+        return bins, fake
+
+    @staticmethod
+    def _distances(bins: Bins, fake: Tensor) -> Tensor:
+        """NDB and JS, [2], of the counts [K] of fakes."""
+        ndb = different_bins(bins.counts, fake).double().mean()
+        return torch.stack([ndb, jensen_shannon(bins.counts, fake)])
+
+    def _fitted(self) -> Bins:
+        return fit_bins(self.rows("real")) if self._bins is None else self._bins
 
     def add(self, features: Tensor, logits: Tensor | None, indices: Tensor, *, real: bool) -> None:
-        self.update(features, real=real)
+        self.update(features, real, None if real else indices)
 
     def real_state(self) -> Arrays:
-        bins = fit_bins(self.rows("real")) if self._bins is None else self._bins
+        bins = self._fitted()
         return {"centres": bins.centres.cpu().numpy(), "counts": bins.counts.cpu().numpy()}
 
     def set_real_state(self, arrays: Arrays) -> None:
@@ -161,8 +221,14 @@ class BinDistance(EvaluationMetric):
         self._bins = Bins(broadcast(bins.centres), broadcast(bins.counts))
 
     def values(self) -> dict[str, float]:
-        ndb, js = (float(value) for value in self.compute())
-        return {"value": ndb, "ndb": ndb, "js": js}
+        bins, fake = self._both_sides()
+        ndb, js = self._distances(bins, fake.sum(0)).tolist()
+        values = {"value": ndb, "ndb": ndb, "js": js}
+        if self.errors and self.groups > 1:
+            errors = dict(zip(("ndb", "js"), self._errors(bins, fake).tolist(), strict=True))
+            values |= named_errors(errors, of_value="ndb")
+        return values
 
-    def _padded(self, counts: Tensor) -> Tensor:
-        return torch.nn.functional.pad(counts, (0, BINS - len(counts)))
+    def _counted(self, bins: Bins, features: Tensor, indices: Tensor | None) -> Tensor:
+        """The fakes of each group in each bin, [G, BINS]: `BINS` of them are at most there."""
+        return grouped_counts(bins.nearest(features), indices, BINS, samples=self.samples, groups=self.groups)

@@ -25,6 +25,7 @@ from lit_gan.cache import cache_root
 from lit_gan.errors import UserError
 from lit_gan.metrics.extractors import Extractor, Source
 from lit_gan.metrics.pixels import pooled
+from lit_gan.metrics.stacked import StackedClassifier, Stacks
 from lit_gan.metrics.store import Description, content_key, load, locked, save
 from lit_gan.metrics.sums import Arrays
 
@@ -94,7 +95,10 @@ class Classifier(Extractor):
     @classmethod
     def build(
         cls, *, data: Source, weights: str | None, weights_sha256: str | None, device: torch.device
-    ) -> Classifier:
+    ) -> Extractor:
+        if isinstance(data, Stacks):
+            single = cls.build(data=data.base, weights=weights, weights_sha256=weights_sha256, device=device)
+            return StackedClassifier(single, data.parts)
         if data.labels is None or data.num_classes < 2 or data.images.dtype != np.uint8:
             raise UserError(
                 f"metrics.extractor=classifier: learns from labelled images of 2 classes or more, the data "

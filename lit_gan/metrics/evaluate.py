@@ -8,18 +8,28 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lit_gan.errors import NonFiniteError, UserError
 from lit_gan.metrics import METRICS
 from lit_gan.metrics.collectives import all_reduce_sum, broadcast_floats
-from lit_gan.metrics.extractors import Extractor, Source
-from lit_gan.metrics.protocol import Protocol, Score, Scores
+from lit_gan.metrics.extractors import Extractor, Network, Source
+from lit_gan.metrics.pairs import paired, reals_of
+from lit_gan.metrics.protocol import Finding, Protocol, Score, Scores
+from lit_gan.metrics.real_images import ImageReference
 from lit_gan.metrics.reference import Features, Floor, Pass, Reference, add_to, broadcast_parts
 from lit_gan.metrics.sums import EvaluationMetric, float64_device
 from lit_gan.sampling import Sampleable, inference, sampling_batch, to_uint8
+
+if TYPE_CHECKING:
+    from lit_gan.metrics.lpips import PerceptualNetwork
+
+REFERENCES: dict[str, type[Reference]] = {"features": Reference, "images": ImageReference}
+NOTHING = Network()  # what a metric is made with that needs no network
 
 
 def evaluate(
@@ -27,8 +37,9 @@ def evaluate(
     data: Source,
     *,
     metrics: Sequence[str],
-    extractor: Extractor,
+    extractor: Extractor | None,
     fakes: int,
+    lpips: PerceptualNetwork | None = None,
     seed: int = 0,
     batch_size: int = 256,
     truncation: float | None = None,
@@ -41,51 +52,68 @@ def evaluate(
 ) -> Scores:
     """Scores of `fakes` images from `module.generate`, by names of METRICS; the same numbers on every rank.
 
+    Findings, single fakes that are worth a look, are on rank 0 alone.
+
     Fake i is a function of (seed, i), and rank r makes i = r, r + world, ...: neither the batch size nor the
     number of ranks moves a score by more than rounding. The generator runs in eval mode and float32, every
     part's mode is restored, and no global random stream is touched. `reals` limits the reference to so many.
+    `extractor` may be None where no metric reads features; `lpips` is for those that LPIPS measures.
     With `errors` metrics that have a standard error give it; at 2048 dimensions that takes ten times as long as the
     distance itself. With `world` > 1 every rank must call it with the same arguments. `should_stop` is called before
     every batch and may raise, then on every rank.
     """
     kinds = {name: metric_class(name) for name in metrics}
-    check_metrics(metrics, extractor, fakes=fakes, reals=reals, data=data, module=module)
+    check_metrics(metrics, extractor, lpips=lpips, fakes=fakes, reals=reals, data=data, module=module)
     how = Pass(device or module.device, batch_size, rank, world, should_stop)
-    extractor = extractor.to(how.device)
+    networks = {name: _network(kind, extractor, lpips).to(how.device) for name, kind in kinds.items()}
     if world > 1:
-        _check_ranks(extractor)
+        for network in dict.fromkeys(networks.values()):
+            _check_ranks(network)
     meters = {
-        name: kind.build_for(data, extractor, fakes).to(float64_device(how.device))
+        name: kind.build_for(data, cast("Extractor", networks[name]), fakes).to(float64_device(how.device))
         for name, kind in kinds.items()
     }
     for meter in meters.values():
         meter.errors = errors
-    reference = Reference(data, extractor, reals=reals, fakes=fakes, real_key=module.real_key)
-    _check_reference(kinds, reference)
+    references: dict[str, Reference] = {}
+    floors: dict[str, Floor] = {name: {} for name in kinds}
+    for takes, kind_of_reference in REFERENCES.items():
+        compared = {name: meter for name, meter in meters.items() if meter.takes == takes}
+        if compared:
+            network = cast("Extractor", networks[next(iter(compared))])  # of one `takes` all have the same
+            reference = kind_of_reference(data, network, reals=reals, fakes=fakes, real_key=module.real_key)
+            _check_reference({name: kinds[name] for name in compared}, reference)
+            references[takes] = reference
+            floors |= reference.prepare(compared, how)
 
-    floors = reference.prepare(meters, how)
     started = time.perf_counter()
-    _add_fakes(meters, module, data, extractor, how, fakes=fakes, seed=seed, truncation=truncation)
-    values = {name: _result(meter, how) for name, meter in meters.items()}
+    _take_fakes(meters, module, data, extractor, how, fakes=fakes, seed=seed, truncation=truncation)
+    results = {name: _result(meter, how) for name, meter in meters.items()}
     seconds = time.perf_counter() - started
-    for name, found in values.items():
-        if "value" not in found:
+    for name, (values, _) in results.items():
+        if "value" not in values:
+            against = references.get(kinds[name].takes)
+            also = f" and {len(against)} reals" if against is not None else ""
             raise UserError(
-                f"eval.metrics: '{name}' has too few samples to give a number with eval.images={fakes} and "
-                f"{len(reference)} reals; use more, or leave '{name}' out"
+                f"eval.metrics: '{name}' has too few samples to give a number with eval.images={fakes}{also}; "
+                f"use more, or leave '{name}' out"
             )
 
     def protocol(name: str) -> Protocol:
+        takes, network = kinds[name].takes, networks[name]
+        reference = references.get(takes)
+        own = ("the real of each fake", fakes) if takes == "pairs" else ("none", 0)
+        description, compared = own if reference is None else (reference.description, len(reference))
         return Protocol(
             metric=name,
-            settings=kinds[name].settings(fakes),
-            extractor=extractor.name,
-            weights=extractor.weights_hash,
-            resize=extractor.resize,
-            quantisation="uint8, rounded" if _quantised(data) else "none",
+            settings=meters[name].described(fakes),
+            extractor=network.name,
+            weights=network.weights_hash,
+            resize=network.resize,
+            quantisation="uint8, rounded" if _quantised(data) and takes != "generator" else "none",
             data=data.fingerprint,
-            reference=reference.description,
-            reals=len(reference),
+            reference=description,
+            reals=compared,
             fakes=fakes,
             seed=seed if getattr(module, "seeded", True) else None,
             ema=getattr(module, "ema", None) is not None,
@@ -94,7 +122,10 @@ def evaluate(
         )
 
     scores = Scores(
-        {name: _score(values[name], floors[name], reference.half, protocol(name)) for name in kinds}
+        {
+            name: _score(*results[name], floors[name], references.get(kind.takes), protocol(name))
+            for name, kind in kinds.items()
+        }
     )
     scores.seconds = seconds
     return scores
@@ -113,9 +144,10 @@ def metric_class(name: str) -> type[EvaluationMetric]:
 
 def check_metrics(
     metrics: Sequence[str],
-    extractor: Extractor,
+    extractor: Extractor | None,
     *,
     fakes: int,
+    lpips: PerceptualNetwork | None = None,
     reals: int | None = None,
     data: Source | None = None,
     module: Sampleable | None = None,
@@ -126,19 +158,22 @@ def check_metrics(
     """
     for name in metrics:
         kind = metric_class(name)
-        if kind.needs_classes and not extractor.data_classes:
+        network = cast("Extractor", _network(kind, extractor, lpips))
+        if kind.needs_classes and not network.data_classes:
             raise UserError(
                 f"eval.metrics: '{name}' needs an extractor that knows the data's own classes, "
-                f"'{extractor.name}' does not; use metrics.extractor=classifier or leave '{name}' out"
+                f"'{network.name}' does not; use metrics.extractor=classifier or leave '{name}' out"
             )
-        if kind.needs_logits and not extractor.has_logits:
+        if kind.needs_logits and not network.has_logits:
             raise UserError(
-                f"eval.metrics: '{name}' needs an extractor that classifies, '{extractor.name}' does not; "
+                f"eval.metrics: '{name}' needs an extractor that classifies, '{network.name}' does not; "
                 f"use metrics.extractor=classifier or inception, or leave '{name}' out"
             )
         if kind.needs_labels:
             _check_labels(name, data, module)
-        lacking = kind.lacks(data, extractor, fakes) if data is not None else ""
+        if module is not None:
+            _check_generator(name, kind, module)
+        lacking = kind.lacks(data, network, fakes) if data is not None else ""
         if lacking:
             raise UserError(f"eval.metrics: '{name}' {lacking}, or leave '{name}' out")
     fewest = max((metric_class(name).smallest for name in metrics), default=1)
@@ -148,6 +183,30 @@ def check_metrics(
         )
     if reals is not None and reals < fewest:
         raise UserError(f"metrics.real_images={reals}: a score needs at least {fewest} real images")
+
+
+def _check_generator(name: str, kind: type[EvaluationMetric], module: Sampleable) -> None:
+    if kind.takes == "pairs" and not paired(module):
+        raise UserError(
+            f"eval.metrics: '{name}' compares each fake with the real that it should be, and this generator's belong to "
+            f"none; score a folder by `lit-gan eval FOLDER --against FOLDER`, or leave '{name}' out"
+        )
+    if kind.takes == "generator" and not module.latent_dim:
+        raise UserError(
+            f"eval.metrics: '{name}' walks through the latents of a generator, and there are none; "
+            f"score a run, or leave '{name}' out"
+        )
+
+
+def _network(
+    kind: type[EvaluationMetric], extractor: Extractor | None, lpips: PerceptualNetwork | None
+) -> Network:
+    """What metrics of this kind are made with."""
+    network = {"extractor": extractor, "lpips": lpips, "none": NOTHING}[kind.network]
+    if network is None:
+        what = "lpips=build_lpips()" if kind.network == "lpips" else "extractor=build_extractor(...)"
+        raise ValueError(f"{kind.__name__} needs {what}, got None")
+    return network
 
 
 def _check_labels(name: str, data: Source | None, module: Sampleable | None) -> None:
@@ -164,14 +223,14 @@ def _check_labels(name: str, data: Source | None, module: Sampleable | None) -> 
         )
 
 
-def _check_ranks(extractor: Extractor) -> None:
+def _check_ranks(network: Network) -> None:
     """Every rank must have the same weights: nodes with caches of their own may have trained unequal ones."""
-    mine = float(int(hashlib.sha256(extractor.weights_hash.encode()).hexdigest()[:12], 16))
+    mine = float(int(hashlib.sha256(network.weights_hash.encode()).hexdigest()[:12], 16))
     differs = torch.tensor(float(mine != broadcast_floats([mine])[0]), dtype=torch.float64)
     if all_reduce_sum(differs) > 0:
         raise UserError(
-            f"metrics.extractor={extractor.name}: the ranks have different weights; share one "
-            "LIT_GAN_CACHE or set metrics.weights=PATH to one file"
+            f"{network.name}: the ranks have different weights; share one LIT_GAN_CACHE or set "
+            f"{'metrics.weights' if isinstance(network, Extractor) else 'metrics.lpips_weights'}=PATH to one file"
         )
 
 
@@ -183,21 +242,54 @@ def _check_reference(kinds: dict[str, type[EvaluationMetric]], reference: Refere
         )
 
 
-def _add_fakes(
+def _take_fakes(
     meters: dict[str, EvaluationMetric],
     module: Sampleable,
     data: Source,
-    extractor: Extractor,
+    extractor: Extractor | None,
     how: Pass,
     *,
     fakes: int,
     seed: int,
     truncation: float | None,
 ) -> None:
+    broken = torch.zeros((), dtype=torch.int64, device=how.device)
+    shown = [meter for meter in meters.values() if meter.takes != "generator"]
+    walking = [meter for meter in meters.values() if meter.takes == "generator"]
+    if shown:
+        broken += _add_fakes(
+            shown, module, data, extractor, how, fakes=fakes, seed=seed, truncation=truncation
+        )
+    for meter in walking:
+        broken += meter.fill(module, data, how, seed=seed, truncation=truncation)
+    if how.world > 1:
+        broken = all_reduce_sum(broken)
+    if count := int(broken):
+        made = fakes * (bool(shown) + 2 * len(walking))
+        raise NonFiniteError(
+            f"the generator made {count} of {made} images with NaN or infinite pixels: no score"
+        )
+
+
+def _add_fakes(
+    meters: Sequence[EvaluationMetric],
+    module: Sampleable,
+    data: Source,
+    extractor: Extractor | None,
+    how: Pass,
+    *,
+    fakes: int,
+    seed: int,
+    truncation: float | None,
+) -> Tensor:
+    """Gives the meters this rank's share of the fakes; returns how many were not finite, int64."""
     shape = tuple(data.image_shape)
+    by_features, by_images, by_pairs = (
+        [meter for meter in meters if meter.takes == takes] for takes in ("features", "images", "pairs")
+    )
     broken = torch.zeros((), dtype=torch.int64, device=how.device)
     with inference(module, truncation=truncation):
-        for indices in how.share(fakes):
+        for indices in how.share(fakes, together=2 if by_images else 1):
             batch = sampling_batch(
                 module, seed, indices, data.num_classes, data.class_weights, truncation=truncation
             )
@@ -208,26 +300,38 @@ def _add_fakes(
                 )
             broken += (~images.flatten(1).isfinite().all(1)).sum()
             images = images.nan_to_num()  # goes on to the end, so that all ranks raise together
-            features, logits = extractor((to_uint8(images) if _quantised(data) else images).to(how.device))
-            taken = Features(features, logits, batch.get("label"))
-            for meter in meters.values():
-                add_to(meter, taken, torch.tensor(indices), real=False)
-    if how.world > 1:
-        broken = all_reduce_sum(broken)
-    if count := int(broken):
-        raise NonFiniteError(
-            f"the generator made {count} of {fakes} images with NaN or infinite pixels: no score"
-        )
+            images = (to_uint8(images) if _quantised(data) else images).to(how.device)
+            numbers = torch.tensor(indices)
+            if by_features:
+                assert extractor is not None
+                features, logits = extractor(images)
+                taken = Features(features, logits, batch.get("label"))
+                for meter in by_features:
+                    add_to(meter, taken, numbers, real=False)
+            for meter in by_images:
+                meter.add_images(images, numbers)
+            if by_pairs:
+                real = reals_of(module, data, indices).to(how.device)
+                for meter in by_pairs:
+                    meter.add_pairs(images, real)
+    return broken
 
 
-def _result(meter: EvaluationMetric, how: Pass) -> dict[str, float]:
+def _result(meter: EvaluationMetric, how: Pass) -> tuple[dict[str, float], list[Finding]]:
     if how.world == 1:
-        return meter.values()
+        return meter.result()
     meter.sync()
-    return broadcast_parts(meter, meter.values() if how.rank == 0 else {})
+    values, findings = meter.result() if how.rank == 0 else ({}, [])
+    return broadcast_parts(meter, values), findings
 
 
-def _score(values: dict[str, float], floor: Floor, half: int, protocol: Protocol) -> Score:
+def _score(
+    values: dict[str, float],
+    findings: list[Finding],
+    floor: Floor,
+    reference: Reference | None,
+    protocol: Protocol,
+) -> Score:
     known = {"value", "std", "error"}
     errors = {name.removesuffix("/error"): error for name, error in values.items() if name.endswith("/error")}
     known |= {f"{part}/error" for part in errors}
@@ -235,13 +339,20 @@ def _score(values: dict[str, float], floor: Floor, half: int, protocol: Protocol
         value=values["value"],
         protocol=protocol,
         floor=floor.get("value"),
-        floor_images=half if floor else 0,
+        floor_images=reference.half if floor and reference is not None else 0,
         std=values.get("std"),
         error=values.get("error"),
         parts={part: value for part, value in values.items() if part not in known},
         floor_parts={part: value for part, value in floor.items() if part not in known},
         part_errors=errors,
+        findings=[_of_data(found, reference) for found in findings],
     )
+
+
+def _of_data(found: Finding, reference: Reference | None) -> Finding:
+    """A finding whose reals are numbered as the data are, not as the reference."""
+    assert reference is not None  # only what compares with reals finds any
+    return {**found, "reals": reference.indices[found["reals"]].tolist()}
 
 
 def _quantised(data: Source) -> bool:

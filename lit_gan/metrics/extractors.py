@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from lit_gan.errors import UserError
 from lit_gan.metrics import EXTRACTORS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Source(Protocol):
@@ -45,7 +48,21 @@ class Source(Protocol):
     def real_batch(self, indices: Sequence[int]) -> dict[str, Tensor]: ...
 
 
-class Extractor(nn.Module):
+class Network(nn.Module):
+    """What scores are made with, for the protocol; as it stands, nothing. Always in eval mode."""
+
+    name: str = "none"
+    dim: int = 0  # D
+    num_logits: int = 0  # K; 0: no logits
+    weights_hash: str = "none"  # sha256
+    resize: str = "none"  # in words, for the protocol
+    reference: np.ndarray[Any, Any] | None = None  # which of the data to compare with; None: all
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(False)
+
+
+class Extractor(Network):
     """Base of extractors: `forward(images uint8 [B, C, H, W]) -> (features [B, D], logits [B, K] or None)`.
 
     Always in eval mode, frozen, in float32 without autocast or TF32, without gradients. A subclass sets the
@@ -54,11 +71,8 @@ class Extractor(nn.Module):
 
     name: str  # in EXTRACTORS
     dim: int  # D
-    num_logits: int = 0  # K; 0: no logits
     data_classes: bool = False  # whether the logits are over the data's own classes
-    weights_hash: str = "none"  # sha256
-    resize: str  # in words, for the protocol
-    reference: np.ndarray[Any, Any] | None = None  # which of the data to compare with; None: all
+    resize: str
     resizes: ClassVar[Mapping[str, str]] = {}  # what metrics.resize may be, and how `resize` calls it
 
     @property
@@ -88,9 +102,6 @@ class Extractor(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         with torch.no_grad(), exact_float32(images.device):
             return self.extract(images)
-
-    def train(self, mode: bool = True) -> Extractor:
-        return super().train(False)
 
 
 def build_extractor(
@@ -155,6 +166,16 @@ def check_pictures(name: str, data: Source) -> None:
         )
 
 
+def lacks_levels(data: Source) -> str:
+    """What a metric that compares grey levels says of data that have none, to be read after its name; else ""."""
+    stored = data.images.dtype
+    return (
+        ""
+        if stored == np.uint8
+        else f"compares images in grey levels, the data are of type {stored}: use images"
+    )
+
+
 def as_rgb(images: Tensor) -> Tensor:
     """uint8 [B, 1|3|4, H, W] -> uint8 [B, 3, H, W]: grey is repeated, RGBA laid over black."""
     if images.shape[1] == 1:
@@ -169,7 +190,7 @@ def resized(images: Tensor, size: tuple[int, int], interpolation: str = "bicubic
     """[B, C, H, W] grey levels -> float32 [B, C, h, w] in [0, 255], antialiased and not rounded.
 
     Bicubic it is what clean-fid does (Parmar et al. 2022, arXiv:2104.11222), Pillow's filter on float32 channels, to
-    0.004 grey levels on white noise; as there, an image of the right size stays as it is.
+    0.01 grey levels on white noise; as there, an image of the right size stays as it is.
     """
     images = images.float()
     if tuple(images.shape[2:]) == size:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from lit_gan.metrics.spread import GROUPS, group_of
 from lit_gan.metrics.sums import Arrays, EvaluationMetric
 
 if TYPE_CHECKING:
@@ -88,6 +89,16 @@ class FeatureMetric(EvaluationMetric):
     def fakes(self) -> Tensor:
         """The features of the fakes [M, D] in the order of their numbers."""
         return self._in_order("fake")
+
+    def groups(self) -> Tensor:
+        """The group [M] of each of `fakes()`: those left out in turn for a standard error."""
+        m = sum(map(len, self.fake))
+        return group_of(torch.arange(m, device=self.device), m)
+
+    def gives_errors(self, smallest: int = 1) -> bool:
+        """Whether errors are asked for, and there are fakes enough: `smallest` are left without any of the groups."""
+        m = sum(map(len, self.fake))
+        return self.errors and m >= 2 * GROUPS and m - -(-m // GROUPS) >= smallest
 
     def _in_order(self, side: str) -> Tensor:
         return self.rows(side)[self.rows(f"{side}_numbers").argsort(stable=True)]

@@ -8,14 +8,14 @@ R^T (a similarity), which is symmetric: `eigvalsh` is several times faster than 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from lit_gan.metrics.collectives import broadcast
-from lit_gan.metrics.spread import GROUPS, group_of, jackknife
+from lit_gan.metrics.spread import check_groups, group_of, groups_of, jackknife
 from lit_gan.metrics.sums import Arrays, EvaluationMetric, float64_device
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ class FrechetDistance(EvaluationMetric):
     def __init__(
         self, dim: int, *, shift: Tensor | None = None, groups: int = 1, samples: int = 0, **kwargs: Any
     ) -> None:
-        if groups < 1 or (groups > 1 and samples < 2 * groups):
-            raise ValueError(f"{groups} groups need at least 2 samples each, got samples={samples}")
+        check_groups(groups, samples)
         super().__init__(**kwargs)
         self.dim, self.groups, self.samples = dim, groups, samples
         start = torch.zeros(dim, dtype=torch.float64) if shift is None else _double(shift)
@@ -96,8 +95,7 @@ class FrechetDistance(EvaluationMetric):
 
     @classmethod
     def build(cls, extractor: Extractor, samples: int) -> Self:
-        groups = GROUPS if samples >= 2 * GROUPS else 1
-        return cls(extractor.dim, groups=groups, samples=samples, sync_on_compute=False)
+        return cls(extractor.dim, groups=groups_of(samples), samples=samples, sync_on_compute=False)
 
     def update(self, features: Tensor, real: bool, indices: Tensor | None = None) -> None:
         """Adds features [B, D] of reals or fakes; B may be 0. Fakes have numbers [B] where there are groups."""
@@ -135,24 +133,32 @@ class FrechetDistance(EvaluationMetric):
             side, *(getattr(self, f"{side}_{name}").sum(0) for name in ("n", "sum", "outer"))
         )
 
+    def real_with_root(self) -> Statistics:
+        """The reals' statistics, with the root made where it is not known: it takes longer than a distance."""
+        real = self.statistics(real=True)
+        return real if real.root is not None else replace(real, root=covariance_root(real.cov))
+
     def standard_error(self) -> Tensor:
         """How far the distance would be off with other fakes, as a standard deviation: a float64 scalar.
 
         The jackknife over groups (Efron & Stein 1981): one group of fakes is left out at a time. The reals are taken as
         given, and the bias of a finite number of fakes, which all have in common, is not in it.
         """
+        return jackknife(self.left_out()).to(self.device)
+
+    def left_out(self) -> Tensor:
+        """The distances [G] without each of the groups of fakes in turn."""
         if self.groups == 1:
             raise ValueError("a standard error needs groups: FrechetDistance(dim, groups=10, samples=N)")
-        real = self.statistics(real=True)
-        root = covariance_root(real.cov) if real.root is None else real.root
+        real = self.real_with_root()
         sums = self.fake_n, self.fake_sum, self.fake_outer
         whole = [each.sum(0) for each in sums]
         left: list[Tensor] = []
         for group in range(self.groups):
             n, total, outer = (all_ - each[group] for all_, each in zip(whole, sums, strict=True))
             fake = self.gaussian("fake", n, total, outer)
-            left.append(frechet_distance(real.mean, real.cov, fake.mean, fake.cov, root1=root))
-        return jackknife(torch.stack(left)).to(self.device)
+            left.append(frechet_distance(real.mean, real.cov, fake.mean, fake.cov, root1=real.root))
+        return torch.stack(left)
 
     def values(self) -> dict[str, float]:
         values = {"value": float(self.compute())}
@@ -168,9 +174,9 @@ class FrechetDistance(EvaluationMetric):
         self.update(features, real, None if real else indices)
 
     def real_state(self) -> Arrays:
-        real = self.statistics(real=True)
-        root = covariance_root(real.cov) if real.root is None else real.root
-        state = {"n": torch.tensor(real.n), "mean": real.mean, "cov": real.cov, "root": root}
+        real = self.real_with_root()
+        assert real.root is not None
+        state = {"n": torch.tensor(real.n), "mean": real.mean, "cov": real.cov, "root": real.root}
         return {name: value.cpu().numpy() for name, value in state.items()}
 
     def set_real_state(self, arrays: Arrays) -> None:

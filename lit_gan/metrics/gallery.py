@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lit_gan.errors import UserError
@@ -21,7 +24,7 @@ class Gallery(nn.Module):
 
     real_key = "image"
     truncates = False
-    latent_dim = 1  # latents are drawn and not used
+    latent_dim = 0  # there are no latents
 
     def __init__(self, data: Source, number: int | None = None, seed: int = 0) -> None:
         super().__init__()
@@ -48,3 +51,18 @@ class Gallery(nn.Module):
         images = self.data.real_batch(self.chosen[batch["index"].cpu().numpy()].tolist())[self.real_key]
         images = images.to(self.device)
         return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images
+
+
+class PairedGallery(Gallery):
+    """A gallery whose fakes have each a real that they should be: `reals` [N] are those of the images of `data`, as
+    positions in other data (see `lit_gan.metrics.pairs`)."""
+
+    def __init__(
+        self, data: Source, reals: NDArray[np.int64], number: int | None = None, seed: int = 0
+    ) -> None:
+        super().__init__(data, number, seed)
+        self.reals = reals
+
+    def partners(self, numbers: Sequence[int]) -> NDArray[np.int64]:
+        """The positions [B] of the reals that fakes `numbers` should be."""
+        return self.reals[self.chosen[np.asarray(numbers, dtype=np.int64)]]

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lit_gan.metrics.features import FeatureMetric
-from lit_gan.metrics.neighbours import ball_counts, mutual_membership, neighbour_radii
+from lit_gan.metrics.neighbours import ball_counts, mutual_membership, neighbour_radii, radii_without
+from lit_gan.metrics.spread import GROUPS, jackknife_errors, means_without
 
 
 class _Balls(FeatureMetric):
@@ -53,19 +55,44 @@ class PrecisionRecall(_Balls):
 
     k_default = 3
     smallest = k_default + 1
-    parts = ("value", "precision", "recall")
+    parts = ("value", "error", "precision/error", "recall/error", "precision", "recall")
     plot_upper_bound: float = 1.0
 
     def compute(self) -> tuple[Tensor, Tensor]:
         self.check_counts(self.k + 1, self.k + 1)
         (real, terms), fake = self.reals(), self.fakes()
-        precise, recalled = mutual_membership(fake, neighbour_radii(fake, self.k), real, terms["radii"])
-        return precise.double().mean(), recalled.double().mean()
+        radii = neighbour_radii(fake, self.k)[None]
+        precise, recalled = mutual_membership(fake, radii, real, terms["radii"])
+        return precise.double().mean(), recalled[0].double().mean()
 
     def values(self) -> dict[str, float]:
-        precision, recall = (float(value) for value in self.compute())
-        both = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-        return {"value": both, "precision": precision, "recall": recall}
+        if not self.gives_errors(self.k + 1):
+            precision, recall = self.compute()
+            errors = {}
+        else:
+            precise, recalled = self._without_groups()
+            left_precision = means_without(precise, self.groups())
+            left = {"precision": left_precision, "recall": recalled[1:].double().mean(1)}
+            errors = jackknife_errors({"value": _harmonic_mean(*left.values()), **left})
+            precision, recall = precise.double().mean(), recalled[0].double().mean()
+        both = float(_harmonic_mean(precision, recall))
+        return {"value": both, "precision": float(precision), "recall": float(recall), **errors}
+
+    def _without_groups(self) -> tuple[Tensor, Tensor]:
+        """Which fakes lie in a real's ball, [M], and which reals in a fake's: [1 + G, N], row 1 + g without group g.
+
+        Without a group the balls of the others grow, where it held one of their k nearest.
+        """
+        self.check_counts(self.k + 1, self.k + 1)
+        (real, terms), fake, group = self.reals(), self.fakes(), self.groups()
+        radii = radii_without(fake, self.k, group)  # [1 + G, M]
+        precise = torch.zeros(len(fake), dtype=torch.bool, device=fake.device)
+        recalled = torch.zeros(1 + GROUPS, len(real), dtype=torch.bool, device=fake.device)
+        for g in range(GROUPS):
+            mine, others = group == g, torch.arange(1 + GROUPS, device=fake.device) != 1 + g
+            precise[mine], found = mutual_membership(fake[mine], radii[others][:, mine], real, terms["radii"])
+            recalled[others] |= found
+        return precise, recalled
 
 
 class DensityCoverage(_Balls):
@@ -79,7 +106,7 @@ class DensityCoverage(_Balls):
 
     k_default = 5
     smallest = k_default + 1
-    parts = ("value", "density", "coverage")
+    parts = ("value", "error", "density/error", "coverage/error", "density", "coverage")
 
     def compute(self) -> tuple[Tensor, Tensor]:
         self.check_counts(self.k + 1, 1)
@@ -88,5 +115,28 @@ class DensityCoverage(_Balls):
         return around.double().mean() / self.k, (inside > 0).double().mean()
 
     def values(self) -> dict[str, float]:
-        density, coverage = (float(value) for value in self.compute())
-        return {"value": coverage, "density": density, "coverage": coverage}
+        if not self.gives_errors():
+            density, coverage = self.compute()
+            errors = {}
+        else:
+            around, inside = self._by_groups()
+            total = inside.sum(0)
+            left = (total - inside > 0).double().mean(1)
+            of_density = means_without(around, self.groups()) / self.k
+            errors = jackknife_errors({"value": left, "density": of_density, "coverage": left})
+            density, coverage = around.double().mean() / self.k, (total > 0).double().mean()
+        return {"value": float(coverage), "density": float(density), "coverage": float(coverage), **errors}
+
+    def _by_groups(self) -> tuple[Tensor, Tensor]:
+        """How many balls hold each fake, [M], and how many fakes of each group a ball holds: [G, N]."""
+        self.check_counts(self.k + 1, 1)
+        (real, terms), fake, group = self.reals(), self.fakes(), self.groups()
+        counts = [ball_counts(real, terms["radii"], fake[group == g]) for g in range(GROUPS)]
+        # groups are of consecutive fakes
+        return torch.cat([around for around, _ in counts]), torch.stack([inside for _, inside in counts])
+
+
+def _harmonic_mean(precision: Tensor, recall: Tensor) -> Tensor:
+    """2 P R / (P + R), and 0 where both are."""
+    both = precision + recall
+    return torch.where(both > 0, 2 * precision * recall / both, 0.0)

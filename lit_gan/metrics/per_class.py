@@ -9,12 +9,14 @@ the roots of the reals' would be larger wherever a class has fewer than some tho
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lit_gan.metrics.frechet import frechet_distance
+from lit_gan.metrics.spread import GROUPS, group_of, jackknife, named_errors
 from lit_gan.metrics.sums import Arrays, EvaluationMetric
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
     from lit_gan.metrics.extractors import Extractor, Source
 
+AFFORDABLE = (
+    2048**3
+)  # of the sizes of all classes' eigenvalue problems, cubed: as much as FID's of Inception's features
 ENOUGH = 10  # samples of a class on either side, fewer are skipped; a hundred a class begin to mean something
 
 
@@ -42,24 +47,50 @@ def rows_distance(x: Tensor, y: Tensor) -> Tensor:
     return frechet_distance(mean1, scaled1.T @ scaled1, mean2, scaled2.T @ scaled2, root1=root)
 
 
+def left_out_distances(real: Tensor, fake: Tensor, groups: int) -> Tensor:
+    """`rows_distance` of real [N, D] and fake [M, D] without each of `groups` consecutive parts of the fakes; [G] float64.
+
+    The reals' root is taken once, and the fakes in its coordinates: each eigenvalue problem is min(N, M, D) large.
+    """
+    real, fake = real.double(), fake.double()
+    mean = real.mean(0)
+    scaled = (real - mean) / math.sqrt(len(real) - 1)
+    root = torch.linalg.qr(scaled, mode="r").R.T  # [D, min(N, D)]
+    centred = fake - mean
+    inside = centred @ root  # [M, min(N, D)]
+    group = group_of(torch.arange(len(fake), device=fake.device), len(fake), groups)
+    distances = []
+    for number in range(groups):
+        kept = group != number
+        rows, deviations = inside[kept], centred[kept]
+        middle, n = deviations.mean(0), int(kept.sum())
+        rows = (rows - rows.mean(0)) / math.sqrt(n - 1)
+        gram = rows @ rows.T if n < rows.shape[1] else rows.T @ rows
+        shared = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().sum()
+        spread = scaled.square().sum() + (deviations - middle).square().sum() / (n - 1) - 2 * shared
+        distances.append((middle.square().sum() + spread).clamp_min(0))
+    return torch.stack(distances)
+
+
 class ClassFID(EvaluationMetric):
     """`update(features [B, D], labels [B], real=...)`; `compute()` the mean FID over classes and those of all
     classes [K], NaN where either side has fewer than 10 samples of the class. Float64.
 
-    `dim` is D, `classes` K. Features are kept, as float32; at sync they are gathered with exact counts. The
-    bias of FID is that of N / K samples.
+    `dim` is D, `classes` K. Features are kept, as float32; at sync they are gathered with exact counts, and fakes are
+    in the order of their numbers. The bias of FID is that of N / K samples.
     """
 
     higher_is_better: bool = False
     plot_lower_bound: float = 0.0
     needs_labels = True
     smallest = ENOUGH
-    parts = ("value", "mean", "worst", "worst_class", "skipped")
+    parts = ("value", "error", "mean", "worst", "worst_class", "skipped", "mean/error", "worst/error")
 
     real: list[Tensor]
     fake: list[Tensor]
     real_labels: list[Tensor]
     fake_labels: list[Tensor]
+    fake_numbers: list[Tensor]
 
     def __init__(self, dim: int, classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -67,6 +98,7 @@ class ClassFID(EvaluationMetric):
         for side in ("real", "fake"):
             self.add_state(side, [], dist_reduce_fx="cat")
             self.add_state(f"{side}_labels", [], dist_reduce_fx="cat")
+        self.add_state("fake_numbers", [], dist_reduce_fx="cat")
         self._known: tuple[Tensor, Tensor] | None = None  # reals [N, D] and their labels [N]
 
     @classmethod
@@ -90,17 +122,26 @@ class ClassFID(EvaluationMetric):
         return f"classes of {ENOUGH} at least"
 
     def empty_rows(self, name: str) -> Tensor:
-        if name.endswith("_labels"):
+        if name.endswith(("_labels", "_numbers")):
             return torch.zeros(0, dtype=torch.int64, device=self.device)
         return torch.zeros(0, self.dim, device=self.device)
 
-    def update(self, features: Tensor, labels: Tensor, real: bool) -> None:
-        """Adds features [B, D] and labels [B] of reals or fakes; B may be 0."""
+    def update(self, features: Tensor, labels: Tensor, real: bool, indices: Tensor | None = None) -> None:
+        """Adds features [B, D] and labels [B] of reals, or of fakes numbered `indices` [B] (None: on from those before);
+        B may be 0.
+        """
         if features.ndim != 2 or features.shape[1] != self.dim or labels.shape != features.shape[:1]:
             got = f"{tuple(features.shape)} and {tuple(labels.shape)}"
             raise ValueError(f"features must be [B, {self.dim}] and labels [B], got {got}")
         if real and self._known is not None:
             raise ValueError("the real features are set: reals cannot be added to them")
+        if not real:
+            if indices is None:
+                before = sum(map(len, self.fake))
+                indices = torch.arange(before, before + len(features))
+            if len(indices) != len(features):
+                raise ValueError(f"indices must be [{len(features)}], got {tuple(indices.shape)}")
+            self.fake_numbers.append(indices.to(self.device, torch.int64))
         side = "real" if real else "fake"
         getattr(self, side).append(features.detach().float().to(self.device))
         getattr(self, f"{side}_labels").append(labels.detach().to(self.device, torch.int64))
@@ -118,8 +159,25 @@ class ClassFID(EvaluationMetric):
             raise ValueError(f"no class has {ENOUGH} real and {ENOUGH} fake samples")
         return scored.mean(), distances
 
-    def add_labelled(self, features: Tensor, labels: Tensor, *, real: bool) -> None:
-        self.update(features, labels, real=real)
+    def standard_errors(self) -> Tensor | None:
+        """How far each class's FID would be off with other fakes, as standard deviations [K], NaN for classes skipped.
+
+        Within each class the jackknife over ten groups of its fakes, consecutive by their numbers; classes are independent
+        of one another. It takes ten eigenvalue problems a class, each of the size s = min(N, M, D) of its numbers of reals
+        and fakes and the features' dimension: None where the s^3 of all classes add up to more than 2048^3.
+        """
+        work, errors = 0, torch.full((self.classes,), torch.nan, dtype=torch.float64, device=self.device)
+        scored = list(self._scored())
+        for _, ours, theirs in scored:
+            work += min(len(ours), len(theirs), self.dim) ** 3
+        if work > AFFORDABLE:
+            return None
+        for label, ours, theirs in scored:
+            errors[label] = jackknife(left_out_distances(ours, theirs, GROUPS))
+        return errors
+
+    def add_labelled(self, features: Tensor, labels: Tensor, indices: Tensor, *, real: bool) -> None:
+        self.update(features, labels, real, None if real else indices)
 
     def real_state(self) -> Arrays:
         features, labels = self._reals()
@@ -136,23 +194,35 @@ class ClassFID(EvaluationMetric):
             return {"skipped": skipped}  # no value: evaluate() says so, on every rank
         worst = int(distances.nan_to_num(-1.0).argmax())
         mean = float(distances[scored].mean())
-        return {
+        values = {
             "value": mean,
             "mean": mean,
             "worst": float(distances[worst]),
             "worst_class": float(worst),
             "skipped": skipped,
         }
+        several = self.errors and len(self.rows("fake")) >= 2 * GROUPS
+        errors = self.standard_errors() if several else None
+        if errors is not None:
+            of_mean = float(errors[scored].square().sum().sqrt() / scored.sum())  # independent: in quadrature
+            values |= named_errors({"mean": of_mean, "worst": float(errors[worst])}, of_value="mean")
+        return values
 
     def _by_class(self) -> Tensor:
-        real, real_labels = self._reals()
-        fake, fake_labels = self.rows("fake"), self.rows("fake_labels")
         distances = torch.full((self.classes,), torch.nan, dtype=torch.float64, device=self.device)
+        for label, ours, theirs in self._scored():
+            distances[label] = rows_distance(ours, theirs)
+        return distances
+
+    def _scored(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """The classes that have enough of both, with their reals [N, D] and their fakes [M, D] in order."""
+        real, real_labels = self._reals()
+        order = self.rows("fake_numbers").argsort(stable=True)
+        fake, fake_labels = self.rows("fake")[order], self.rows("fake_labels")[order]
         for label in range(self.classes):
             ours, theirs = real[real_labels == label], fake[fake_labels == label]
             if min(len(ours), len(theirs)) >= ENOUGH:
-                distances[label] = rows_distance(ours, theirs)
-        return distances
+                yield label, ours, theirs
 
     def _reals(self) -> tuple[Tensor, Tensor]:
         return (self.rows("real"), self.rows("real_labels")) if self._known is None else self._known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, TypedDict
 
 VERSION = "2"  # of how lit-gan makes scores: raised by every change that moves a number
 
@@ -32,6 +32,15 @@ class Protocol:
     version: str = VERSION
 
 
+class Finding(TypedDict):
+    """A fake that is suspiciously near the reals; fakes are functions of (seed, number), so it can be drawn again."""
+
+    fake: int  # number
+    reals: list[int]  # the nearest of them, nearest first: indices of the data
+    distances: list[float]  # to each of these
+    own: float  # of the nearest real to its own nearest
+
+
 @dataclass(frozen=True)
 class Score:
     """A value with what it takes to read it.
@@ -52,6 +61,7 @@ class Score:
     parts: dict[str, float] = field(default_factory=dict)  # a metric's further numbers, by name
     floor_parts: dict[str, float] = field(default_factory=dict)
     part_errors: dict[str, float] = field(default_factory=dict)  # standard errors of `parts` that have one
+    findings: list[Finding] = field(default_factory=list)  # on rank 0 alone, the most suspicious first
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -7,7 +7,7 @@ without it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,13 +54,18 @@ class Pass:
     world: int = 1
     should_stop: Callable[[], None] | None = None
 
-    def share(self, size: int) -> Iterator[range]:
-        """This rank's part of range(size) in batches: every world-th number, no padding."""
-        mine = range(self.rank, size, self.world)
-        for start in range(0, len(mine), self.batch_size):
+    def share(self, size: int, together: int = 1) -> Iterator[Sequence[int]]:
+        """This rank's part of range(size) in batches: every world-th number, no padding.
+
+        With `together` 2 it is every world-th of the pairs (2p, 2p + 1), each whole in one batch.
+        """
+        mine = range(self.rank, -(-size // together), self.world)
+        step = max(1, self.batch_size // together)
+        for start in range(0, len(mine), step):
             if self.should_stop is not None:
                 self.should_stop()
-            yield mine[start : start + self.batch_size]
+            blocks = mine[start : start + step]
+            yield [i for b in blocks for i in range(b * together, min((b + 1) * together, size))]
 
 
 class Reference:
@@ -188,7 +193,7 @@ class Reference:
                 path, description = self._floor_entry(folder, name, metrics[name])
                 save(path, {part: np.array(value) for part, value in floors[name].items()}, description)
 
-    def _features(self, positions: range, how: Pass) -> Features:
+    def _features(self, positions: Sequence[int], how: Pass) -> Features:
         batch = self.data.real_batch(self.indices[positions].tolist())
         features, logits = self.extractor(batch[self.real_key].to(how.device))
         return Features(features, logits, batch.get("label"))
@@ -238,7 +243,7 @@ def add_to(
     features = taken.features.to(device)
     if metric.needs_labels:
         assert taken.labels is not None  # evaluate() checked needs_labels
-        metric.add_labelled(features, taken.labels.to(device), real=real)
+        metric.add_labelled(features, taken.labels.to(device), indices.to(device), real=real)
     else:
         logits = None if taken.logits is None else taken.logits.to(device)
         metric.add(features, logits, indices.to(device), real=real)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,11 +11,14 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_gan.metrics.collectives import all_reduce_sum, distributed, gather_rows
+from lit_gan.metrics.protocol import Finding
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from lit_gan.metrics.extractors import Extractor, Source
+    from lit_gan.metrics.reference import Pass
+    from lit_gan.sampling import Sampleable
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -31,6 +34,13 @@ class SumMetric(Metric):
 
     full_state_update: bool = False
     is_differentiable: bool = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if (
+            not self.sync_on_compute
+        ):  # synchronised by hand: it would be undone by the first `compute` of several
+            self._should_unsync = False
 
     @property
     def update_called(self) -> bool:
@@ -62,8 +72,16 @@ class SumMetric(Metric):
 
 
 class EvaluationMetric(SumMetric):
-    """What `evaluate` drives: reals come first or from the cache, then fakes; ranks hold shares."""
+    """What `evaluate` drives: reals come first or from the cache, then fakes; ranks hold shares.
 
+    `takes` says what of: "features" (`add`) or "images" (`add_images`) of fakes, and of reals for the floor; "pairs" of a
+    fake and the real that belongs to it (`add_pairs`), or "generator": then the metric makes images itself (`fill`).
+    """
+
+    takes: ClassVar[Literal["features", "images", "pairs", "generator"]] = "features"
+    network: ClassVar[Literal["extractor", "lpips", "none"]] = (
+        "extractor"  # what it is made with, for the protocol
+    )
     needs_logits: ClassVar[bool] = False
     needs_classes: ClassVar[bool] = False  # the logits must be over the data's own classes
     needs_labels: ClassVar[bool] = False  # `add_labelled` is called in place of `add`
@@ -83,7 +101,10 @@ class EvaluationMetric(SumMetric):
 
     @classmethod
     def build_for(cls, data: Source, extractor: Extractor, samples: int) -> Self:
-        """`build`, for a metric that must know the data: their classes, or their modes."""
+        """`build`, for a metric that must know the data: their classes, or their modes.
+
+        Where `network` is "lpips" or "none", it is given in the extractor's place, and to `lacks`.
+        """
         return cls.build(extractor, samples)
 
     @classmethod
@@ -96,12 +117,30 @@ class EvaluationMetric(SumMetric):
         """What else decides the value at so many fakes, for the protocol."""
         return ""
 
+    def described(self, samples: int) -> str:
+        """`settings`, of a metric that has taken its fakes and may have learnt more."""
+        return self.settings(samples)
+
     def add(self, features: Tensor, logits: Tensor | None, indices: Tensor, *, real: bool) -> None:
         """Takes features [B, D], logits [B, K] and the samples' numbers [B] (below `samples`) of one side."""
         raise NotImplementedError
 
-    def add_labelled(self, features: Tensor, labels: Tensor, *, real: bool) -> None:
-        """Takes features [B, D] and labels [B] of one side: the data's, or those that the fakes were made for."""
+    def add_labelled(self, features: Tensor, labels: Tensor, indices: Tensor, *, real: bool) -> None:
+        """Takes features [B, D], labels [B] (the data's, or those that the fakes were made for) and the numbers [B]."""
+        raise NotImplementedError
+
+    def add_images(self, images: Tensor, indices: Tensor) -> None:
+        """Takes images [B, C, H, W] of one side, numbered `indices` [B]: numbers 2p and 2p + 1 come together."""
+        raise NotImplementedError
+
+    def add_pairs(self, fake: Tensor, real: Tensor) -> None:
+        """Takes images [B, C, H, W] and as many that they should be."""
+        raise NotImplementedError
+
+    def fill(
+        self, module: Sampleable, data: Source, how: Pass, *, seed: int, truncation: float | None
+    ) -> Tensor:
+        """Takes this rank's share of what it makes of the generator; returns how many images were not finite, int64."""
         raise NotImplementedError
 
     def real_state(self) -> Arrays:
@@ -122,12 +161,54 @@ class EvaluationMetric(SumMetric):
         """
         return {"value": float(self.compute())}
 
+    def result(self) -> tuple[dict[str, float], list[Finding]]:
+        """`values`, and fakes that are worth a look, with the places of reals among the reals; called like `values`."""
+        return self.values(), []
+
     def plot(self, val: Any = None, ax: Any = None) -> Any:
         """The value, or the given ones over time, as torchmetrics plots them; needs matplotlib."""
         value = self.compute() if val is None else val
         if isinstance(value, tuple):  # torchmetrics would take it for one number at several times
             value = dict(zip(self.parts[-len(value) :], value, strict=True))
         return self._plot(value, ax)
+
+
+class MeanMetric(EvaluationMetric):
+    """The mean of one number a sample, float64, and its standard error, from sums alone."""
+
+    uses_reals = False
+    parts = ("value", "error")
+
+    count: Tensor
+    total: Tensor
+    squares: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name in ("count", "total", "squares"):
+            self.add_sum(name)
+
+    def take(self, numbers: Tensor) -> None:
+        """Adds the numbers [B] of as many samples; B may be 0."""
+        numbers = numbers.detach().to(self.device, torch.float64)
+        self.count += len(numbers)
+        self.total += numbers.sum()
+        self.squares += numbers.square().sum()
+
+    def compute(self) -> Tensor:
+        if not self.count:
+            raise ValueError(f"{type(self).__name__} needs a sample, got none")
+        return self.total / self.count
+
+    def values(self) -> dict[str, float]:
+        if not self.count:
+            return {}
+        mean = self.total / self.count  # not compute(): it would put this rank's own sums back
+        found = {"value": float(mean)}
+        if self.errors and self.count > 1:
+            variance = (self.squares / self.count - mean.square()).clamp_min(0)
+            found["error"] = float((variance / (self.count - 1)).sqrt())
+        return found
 
 
 def float64_device(device: torch.device) -> torch.device:

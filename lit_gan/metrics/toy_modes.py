@@ -15,6 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lit_gan.metrics.spread import (
+    check_groups,
+    grouped_counts,
+    groups_of,
+    jackknife,
+    named_errors,
+    reaching_error,
+)
 from lit_gan.metrics.sums import EvaluationMetric
 
 if TYPE_CHECKING:
@@ -42,33 +50,40 @@ class ModeQuality(EvaluationMetric):
     the reverse KL.
 
     `centres` [K, D] and `sigma` are those of the mixture. KL(fakes || modes) is of the shares of the nearest
-    modes of all samples, against 1 / K each: near (K - 1) / (2 n) for n perfect samples, log K for one mode.
+    modes of all samples, against 1 / K each: near (K - 1) / (2 n) for n perfect samples, log K for one mode. With
+    `groups` > 1, points carry numbers below `samples` and are counted in groups, for `standard_errors`.
     """
 
     higher_is_better: bool = True
     plot_lower_bound: float = 0.0
     uses_reals = False
-    parts = ("value", "modes", "high_quality", "kl")
+    parts = ("value", "error", "modes", "high_quality", "kl", "modes/error", "high_quality/error", "kl/error")
 
     centres: Tensor
     counts: Tensor
     good_counts: Tensor
 
-    def __init__(self, centres: Tensor, sigma: float, **kwargs: Any) -> None:
+    def __init__(
+        self, centres: Tensor, sigma: float, *, groups: int = 1, samples: int = 0, **kwargs: Any
+    ) -> None:
         if centres.ndim != 2 or not len(centres) or sigma <= 0:
             raise ValueError(
                 f"modes need centres [K, D] and a sigma > 0, got {tuple(centres.shape)}, {sigma}"
             )
+        check_groups(groups, samples)
         super().__init__(**kwargs)
-        self.sigma = sigma
+        self.sigma, self.groups, self.samples = sigma, groups, samples
         self.register_buffer("centres", centres.detach().to(torch.float64), persistent=False)
-        self.add_sum("counts", len(centres))
-        self.add_sum("good_counts", len(centres))
+        self.add_sum("counts", groups, len(centres))
+        self.add_sum("good_counts", groups, len(centres))
 
     @classmethod
     def build_for(cls, data: Source, extractor: Extractor, samples: int) -> Self:
         assert isinstance(data, Mixture)  # evaluate() asked `lacks`
-        return cls(torch.from_numpy(np.asarray(data.centres)), float(data.std), sync_on_compute=False)
+        centres = torch.from_numpy(np.asarray(data.centres))
+        return cls(
+            centres, float(data.std), groups=groups_of(samples), samples=samples, sync_on_compute=False
+        )
 
     @classmethod
     def lacks(cls, data: Source, extractor: Extractor, fakes: int) -> str:
@@ -88,8 +103,8 @@ class ModeQuality(EvaluationMetric):
     def settings(cls, samples: int) -> str:
         return f"within {NEAR:g} sigma, {ENOUGH} a mode"
 
-    def update(self, points: Tensor) -> None:
-        """Adds points [B, D] of fakes; B may be 0."""
+    def update(self, points: Tensor, indices: Tensor | None = None) -> None:
+        """Adds points [B, D] of fakes; B may be 0. They have numbers [B] where there are groups."""
         modes, dim = self.centres.shape
         if points.ndim != 2 or points.shape[1] != dim:
             raise ValueError(f"points must be [B, {dim}], got {tuple(points.shape)}")
@@ -98,22 +113,45 @@ class ModeQuality(EvaluationMetric):
             points.detach().to(self.centres), self.centres, compute_mode="donot_use_mm_for_euclid_dist"
         )
         distance, nearest = distances.min(1)
-        good = nearest[distance <= NEAR * self.sigma]
-        self.counts = self.counts + torch.bincount(nearest, minlength=modes)
-        self.good_counts = self.good_counts + torch.bincount(good, minlength=modes)
+        good = distance <= NEAR * self.sigma
+        kinds = nearest + modes * good  # [B]: the second K are those of high quality
+        counts = grouped_counts(kinds, indices, 2 * modes, samples=self.samples, groups=self.groups)
+        self.counts = self.counts + counts[:, :modes] + counts[:, modes:]
+        self.good_counts = self.good_counts + counts[:, modes:]
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
-        total = self.counts.sum()
-        if total < 1:
+        if self.counts.sum() < 1:
             raise ValueError("modes need fake samples, got none")
-        share = self.counts / total
+        modes, high_quality, kl = self._quality(self.counts.sum(0), self.good_counts.sum(0))
+        return modes, high_quality, kl
+
+    def standard_errors(self) -> Tensor:
+        """How far modes, share and KL would be off with other fakes, as standard deviations [3].
+
+        Those of share and KL are jackknives over groups; that of the modes counts those of about `ENOUGH` samples.
+        """
+        counts, good_counts = self.counts.sum(0), self.good_counts.sum(0)
+        groups = zip(self.counts, self.good_counts, strict=True)
+        left = torch.stack([self._quality(counts - one, good_counts - good)[1:] for one, good in groups])
+        modes = reaching_error(good_counts, counts.sum(), ENOUGH)
+        return torch.cat([modes[None], jackknife(left)])
+
+    @staticmethod
+    def _quality(counts: Tensor, good_counts: Tensor) -> Tensor:
+        """Modes, share and KL, [3], of the counts [K] of all samples and of those of high quality."""
+        share = counts / counts.sum()
         kl = torch.special.xlogy(share, share).sum() + math.log(len(share))
-        return (self.good_counts >= ENOUGH).sum().double(), self.good_counts.sum() / total, kl.clamp_min(0)
+        modes = (good_counts >= ENOUGH).sum().double()
+        return torch.stack([modes, good_counts.sum() / counts.sum(), kl.clamp_min(0)])
 
     def add(self, features: Tensor, logits: Tensor | None, indices: Tensor, *, real: bool) -> None:
         if not real:
-            self.update(features)
+            self.update(features, indices)
 
     def values(self) -> dict[str, float]:
         modes, high_quality, kl = (float(value) for value in self.compute())
-        return {"value": modes, "modes": modes, "high_quality": high_quality, "kl": kl}
+        values = {"value": modes, "modes": modes, "high_quality": high_quality, "kl": kl}
+        if self.errors and self.groups > 1:
+            errors = zip(("modes", "high_quality", "kl"), self.standard_errors().tolist(), strict=True)
+            values |= named_errors(dict(errors), of_value="modes")
+        return values

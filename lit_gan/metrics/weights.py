@@ -1,4 +1,4 @@
-"""Weight files of published extractors: where they come from, where they are looked for, and whether they are the right
+"""Weight files of published networks: where they come from, where they are looked for, and whether they are the right
 ones.
 
 Imports no torch: `lit-gan weights list` answers at once. Reading a file runs no code from it.
@@ -34,7 +34,7 @@ class WeightFile:
     """A published file, as its authors put it on the net."""
 
     file: str  # the name it is looked for under
-    url: str
+    url: str  # or torchvision:NAME.VERSION, whose library knows where
     sha256: str | None  # None: not known to us, then any file is taken and its hash goes into the protocol
     size: int  # bytes; 0: not known to us
     about: str  # whose, and the licence
@@ -49,11 +49,21 @@ class WeightFile:
         """Where it is looked for, in this order: with other programs' files of its kind, then with ours."""
         return hub_folder() / self.file, self.own
 
+    def address(self) -> str:
+        """Where it can be fetched."""
+        library, _, name = self.url.partition(":")
+        if library != "torchvision":
+            return self.url
+        from torchvision import models
+
+        kind, _, version = name.partition(".")
+        return str(getattr(models, kind)[version].url)
+
     def found(self) -> Path | None:
         return next((path for path in self.places if path.is_file()), None)
 
 
-# by extractor; the hashes are those that several independent projects print for these files
+# by network; the hashes are those that several independent projects print for these files
 KNOWN = {
     "inception": WeightFile(
         file="weights-inception-2015-12-05-6726825d.pth",
@@ -76,6 +86,20 @@ KNOWN = {
         sha256="fbc415c3d0d7b79faed8f5ccfb740c32b7c4f5ffe7283b851f89c6231c01a8e0",
         size=1_711_828_444,
         about="CLIP ViT-L/14-336 by OpenAI, as open_clip has it; MIT",
+    ),
+    "lpips-vgg": WeightFile(
+        file="vgg16-397923af.pth",
+        url="torchvision:VGG16_Weights.IMAGENET1K_V1",
+        sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+        size=553_433_881,
+        about="VGG-16 of torchvision, the backbone of LPIPS and PPL; BSD-3-Clause",
+    ),
+    "lpips-alex": WeightFile(
+        file="alexnet-owt-7be5be79.pth",
+        url="torchvision:AlexNet_Weights.IMAGENET1K_V1",
+        sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+        size=244_408_911,
+        about="AlexNet of torchvision, the other backbone of LPIPS; BSD-3-Clause",
     ),
 }
 
@@ -101,18 +125,21 @@ def known(name: str) -> WeightFile:
     return KNOWN[name]
 
 
-def given(weights: str) -> Path:
-    """The file that `metrics.weights` names."""
+def given(weights: str, key: str = "metrics.weights") -> Path:
+    """The file that the setting `key` names."""
     path = Path(weights).expanduser()
     if not path.is_file():
-        raise UserError(f"metrics.weights={weights}: no such file")
+        raise UserError(f"{key}={weights}: no such file")
     return path
 
 
-def find_weights(name: str, weights: str | None) -> Path:
-    """The file of KNOWN[name]: the one given, in torch.hub's or lit-gan's folder, or downloaded there."""
+def find_weights(name: str, weights: str | None, key: str = "metrics.weights") -> Path:
+    """The file of KNOWN[name]: the one given, in torch.hub's or lit-gan's folder, or downloaded there.
+
+    `key` is the setting that may name another file, for messages.
+    """
     if weights is not None:
-        return given(weights)
+        return given(weights, key)
     wanted = known(name)
     if (path := wanted.found()) is not None:
         return path
@@ -121,29 +148,34 @@ def find_weights(name: str, weights: str | None) -> Path:
             try:
                 download(wanted)
             except OSError as error:
-                raise UserError(missing(name, wanted.file, error)) from error
+                raise UserError(missing(name, wanted.file, error, key)) from error
     return wanted.own
 
 
-def missing(name: str, file: str, error: Exception) -> str:
-    """What to tell somebody whose machine has neither the file of extractor `name` nor a network."""
+def missing(name: str, file: str, error: Exception, key: str = "metrics.weights") -> str:
+    """What to tell somebody whose machine has neither the file of network `name` nor a network connection."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if key == "metrics.weights":
+        of, instead = f"metrics.extractor={name}", "do without by metrics.extractor=classifier"
+    else:
+        of, instead = name, "leave the scores out that need them"
     return (
-        f"the weights of metrics.extractor={name} are neither here nor to be had ({reason}): put {file} into "
-        f"{weights_folder()}, or set metrics.weights=PATH, or do without by metrics.extractor=classifier "
-        "(see docs/metrics.md)"
+        f"the weights of {of} are neither here nor to be had ({reason}): put {file} into "
+        f"{weights_folder()}, or set {key}=PATH, or {instead} (see docs/metrics.md)"
     )
 
 
-def verified(path: Path, expected: str | None, standard: WeightFile | None = None) -> str:
-    """The file's sha256, once it is `expected` (metrics.weights_sha256) or, without that, the standard's."""
+def verified(
+    path: Path, expected: str | None, standard: WeightFile | None = None, key: str = "metrics.weights"
+) -> str:
+    """The file's sha256, once it is `expected` (the setting `key`_sha256) or, without that, the standard's."""
     found = sha256_of(path)
     if expected is not None and found != expected.lower():
-        raise UserError(f"{path} has the sha256 {found}, metrics.weights_sha256 says {expected}")
+        raise UserError(f"{path} has the sha256 {found}, {key}_sha256 says {expected}")
     if expected is None and standard is not None and standard.sha256 not in (None, found):
         raise UserError(
             f"{path} is not the standard {standard.file}: its sha256 is {found}; if it is meant, set "
-            f"metrics.weights_sha256={found}"
+            f"{key}_sha256={found}"
         )
     return found
 
@@ -175,7 +207,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def download(wanted: WeightFile) -> str:
     """Fetches the file into lit-gan's folder, whole or not at all; its sha256. OSError where that fails."""
-    with urllib.request.urlopen(wanted.url, timeout=TIMEOUT) as response:
+    with urllib.request.urlopen(wanted.address(), timeout=TIMEOUT) as response:
         return _keep(response, wanted, f"{wanted.url} sent something else")
 
 

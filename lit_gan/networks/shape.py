@@ -34,3 +34,8 @@ def pyramid(image_shape: tuple[int, int, int], *, variant: str) -> Pyramid:
             "be even and at least 8; set data.image_size=32, or another multiple of 8, or take arch=gan"
         )
     return Pyramid(height, width, stages)
+
+
+def widths_of(base: Pyramid, width: int, max_width: int) -> list[int]:
+    """Maps per resolution, base grid to image: `width` at the image, doubled at each halving, capped."""
+    return [min(width << (base.stages - stage), max_width) for stage in range(base.stages + 1)]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from lit_gan.losses import LOSSES
 from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.networks.logits import Logits
+from lit_gan.networks.maxout import Maxout
 from lit_gan.settings import Optim
 
 
@@ -41,19 +42,6 @@ class Generator(nn.Sequential):
         if image_shape[1:] != (1, 1):
             layers.append(nn.Tanh())  # pixels are in [-1, 1]; points are anywhere
         super().__init__(*layers, nn.Unflatten(1, tuple(image_shape)))
-
-
-class Maxout(nn.Module):
-    """The largest of `pieces` linear maps, per unit: [B, F] -> [B, units]."""
-
-    def __init__(self, features: int, units: int, pieces: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(features, units * pieces)
-        self.shape = (units, pieces)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        values: Tensor = self.linear(inputs)
-        return values.view(-1, *self.shape).amax(2)
 
 
 class Discriminator(nn.Sequential):
@@ -126,6 +114,7 @@ class GAN(AdversarialModule):
             fake = self.fakes(batch)
         # No layer of D mixes samples: both halves in one pass.
         real_logits, fake_logits = self.logits(self.shown(torch.cat([real, fake.to(real.dtype)]))).chunk(2)
+        self.observe(real_logits, fake_logits)
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:

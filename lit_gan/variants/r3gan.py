@@ -6,8 +6,8 @@ resampling; learning rate (`optim.lr_schedule=cosine`), beta2, gamma and the EMA
 cosine over `optim.decay_images` and stay, and without `decay_images` stand at their end from the beginning.
 `conditional` embeds the label in both players.
 
-Left out, so far: the augmentation and its schedule, which the paper needs for its last points of FID.
-Differs: the discriminator step is in float32 throughout, penalties and all. Written from the paper; any
+Its augmentation, ADA's transforms with p on the same curve, is `augment.*` as configs/experiment/r3gan-cifar10.yaml
+sets it. Differs: the discriminator step is in float32 throughout, penalties and all. Written from the paper; any
 number of channels.
 """
 
@@ -172,6 +172,7 @@ class R3GAN(AdversarialModule):
         ema_ramp=None,
     )
     fresh_reals_for_generator: ClassVar[bool] = True
+    relative: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -212,6 +213,7 @@ class R3GAN(AdversarialModule):
             logits = self.logits(seen, torch.cat([label, label]) if label is not None else None)
             r1, r2 = squared_norm(logits, both).chunk(2)
         real_logits, fake_logits = logits.chunk(2)
+        self.observe(real_logits, fake_logits)
         weight = self.now(self.gamma, self.gamma_end) / 2
         return {
             "adversarial": relativistic_discriminator(real_logits, fake_logits),

@@ -70,6 +70,7 @@ class SNGAN(AdversarialModule):
             fake = self.fakes(batch).to(real.dtype)
         both = self.shown(torch.cat([real, fake]))
         real_logits, fake_logits = self.logits(both, None if label is None else label.repeat(2)).chunk(2)
+        self.observe(real_logits, fake_logits)
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:

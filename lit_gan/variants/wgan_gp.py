@@ -52,6 +52,7 @@ class Critic(nn.Sequential):
 
 class WGANGP(AdversarialModule):
     optim_defaults: ClassVar[Optim] = Optim(lr=2e-4, beta1=0.0, beta2=0.9, d_steps_per_g_step=5)
+    relative: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -84,6 +85,7 @@ class WGANGP(AdversarialModule):
             fake = self.fakes(batch).to(real.dtype)
         seen = self.shown(torch.cat([real, fake]))
         real_scores, fake_scores = self.discriminator(seen).chunk(2)  # no norm: one pass for both
+        self.observe(real_scores[:, 0], fake_scores[:, 0])
         terms = {"adversarial": self.loss.discriminator(real_scores[:, 0], fake_scores[:, 0])}
         x_hat = interpolate(*seen.chunk(2))
         with self.exact():

@@ -1,19 +1,20 @@
-"""StyleGAN-lite: StyleGAN2 without its CUDA kernels (Karras et al. 2020, arXiv:1912.04958).
+"""StyleGAN2: styles by modulated convolutions (Karras et al. 2020, arXiv:1912.04958), with the additions of ADA.
 
-Configuration F of the paper but for what is left out: mapping network, modulated convolutions with
-demodulation, noise, skip generator, residual discriminator with minibatch standard deviation, equalized
-learning rates, style mixing, lazy R1, EMA, truncation; with `conditional`, the label embedding and projection
-of StyleGAN2-ADA (arXiv:2006.06676). At 512 maps, mapping depth 8 and 32 pixels both networks have the
-parameters of the official ones, one for one.
+Configuration F of the paper: mapping network, modulated convolutions with demodulation, noise, skip generator, residual
+discriminator with minibatch standard deviation, equalized learning rates, style mixing, lazy R1 and path-length
+regularisation, EMA, truncation. Of StyleGAN2-ADA (arXiv:2006.06676): `conditional`, the label embedded in the mapping and
+projected by the discriminator, and `d_residual=false`, its discriminator for CIFAR-10; ADA itself is `augment`
+(configs/arch/stylegan2-ada.yaml). With 512 maps at most both networks have the parameters of the official ones, one for
+one. configs/arch/stylegan-lite.yaml is a small preset without path lengths.
 
-Left out: path-length regularisation and what needs it (the interpolation-friendly W of the paper), adaptive
-augmentation (of the follow-up). Differs: the crossover of style mixing is drawn per sample.
+Differs: the crossover of style mixing is drawn per sample; two regularisations share the pass of the loss that they
+follow in the official code (R1) or run in float32 (path lengths); bfloat16 instead of float16, so nothing is clamped.
 """
 
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,54 +24,15 @@ from torch.optim import Optimizer
 from lit_gan.losses import LOSSES
 from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.networks.conv import channels_last
-from lit_gan.networks.equalized import EqualizedConv, EqualizedLinear
+from lit_gan.networks.equalized import SQRT2, EqualizedConv, EqualizedLinear, lrelu
+from lit_gan.networks.mapping import Mapping
+from lit_gan.networks.minibatch import minibatch_std
 from lit_gan.networks.resample import Blur, Down, up
-from lit_gan.networks.shape import Pyramid, pyramid
+from lit_gan.networks.shape import pyramid, widths_of
 from lit_gan.penalties import zero_centred
 from lit_gan.settings import Optim
 
 TAPS = (1, 3, 3, 1)
-SQRT2 = sqrt(2)  # what a leaky ReLU takes from the second moment, about
-
-
-def lrelu(inputs: Tensor) -> Tensor:
-    """Leaky ReLU without its gain of sqrt(2): it is homogeneous, so the layer before can have the gain."""
-    return F.leaky_relu(inputs, 0.2)
-
-
-def normalised(z: Tensor) -> Tensor:
-    """Rows of unit second moment."""
-    z = z.float()
-    return z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
-
-
-class Mapping(nn.Module):
-    """z [B, Z] and labels [B] -> w [B, W]; with `latent_dim` 0 of labels alone, with 0 classes of z alone."""
-
-    def __init__(
-        self, latent_dim: int, num_classes: int, w_dim: int, depth: int, *, lr_multiplier: float
-    ) -> None:
-        super().__init__()
-        self.embed = EqualizedLinear(num_classes, w_dim) if num_classes else None
-        self.num_classes = num_classes
-        inputs = latent_dim + (w_dim if num_classes else 0)
-        self.layers = nn.ModuleList(
-            EqualizedLinear(inputs if i == 0 else w_dim, w_dim, gain=SQRT2, lr_multiplier=lr_multiplier)
-            for i in range(depth)
-        )
-
-    def forward(self, z: Tensor | None, label: Tensor | None = None) -> Tensor:
-        parts = [normalised(z)] if z is not None else []
-        if self.embed is not None:
-            assert label is not None
-            parts.append(normalised(self.embed(F.one_hot(label, self.num_classes).float())))
-        w = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-        with torch.autocast(
-            w.device.type, enabled=False
-        ):  # as in the official code: three digits of w are too few
-            for layer in self.layers:
-                w = lrelu(layer(w))
-        return w
 
 
 class ModulatedConv(nn.Module):
@@ -129,11 +91,6 @@ class ToImage(nn.Module):
         return F.conv2d(scaled, self.weight, self.bias)
 
 
-def widths_of(base: Pyramid, width: int, max_width: int) -> list[int]:
-    """Maps per resolution, base grid to image: `width` at the image, doubled at each halving, capped."""
-    return [min(width << (base.stages - stage), max_width) for stage in range(base.stages + 1)]
-
-
 class Generator(nn.Module):
     """z [B, Z] (and labels [B]) -> images [B, C, H, W], around [-1, 1] but not bounded.
 
@@ -156,7 +113,7 @@ class Generator(nn.Module):
         max_width: int,
     ) -> None:
         super().__init__()
-        base = pyramid(image_shape, variant="stylegan-lite")
+        base = pyramid(image_shape, variant="stylegan2")
         widths = widths_of(base, width, max_width)
         self.mapping = Mapping(latent_dim, num_classes, w_dim, mapping_depth, lr_multiplier=mapping_lr)
         self.register_buffer("w_mean", torch.zeros(w_dim))
@@ -179,7 +136,7 @@ class Generator(nn.Module):
         self.layers = 2 * base.stages + 2
         # All affine layers from w to styles in one: one product, and mixing selects among its columns.
         self.affine = EqualizedLinear(w_dim, sum(styles), bias=1.0)
-        self.style_widths, self.sizes = styles, sizes
+        self.style_widths, self.style_layers, self.sizes = styles, layers, sizes
         self.areas = [height * width for height, width in sizes]
         self.strength = nn.Parameter(torch.zeros(len(sizes)))  # of the noise, per convolution
         self.register_buffer("noise", torch.randn(1, sum(self.areas)))
@@ -197,7 +154,7 @@ class Generator(nn.Module):
         """`mixed`: a second z [B, Z] and the layer [B] where it takes over; `truncation`: psi."""
         if mixed is None:
             w = self.mapping(z, label)
-            styles = self.affine(self._truncated(w, truncation))  # [B, sum of widths]
+            styles = self.affine(self.truncated(w, truncation))  # [B, sum of widths]
         else:
             other, crossover = mixed
             label2 = torch.cat([label, label]) if label is not None else None
@@ -206,12 +163,20 @@ class Generator(nn.Module):
             styles = torch.where(self.layer_of_column < crossover[:, None], first, second)
         if self.training:
             self.w_mean.lerp_(w.detach().float().mean(0), 0.005)  # the paper's 0.995 per batch
-        return self._synthesise(styles)
+        return self.synthesise(styles)
 
-    def _truncated(self, w: Tensor, truncation: Tensor | None) -> Tensor:
+    def styles_of(self, ws: Tensor) -> Tensor:
+        """Styles [B, sum of widths] where every layer has a w of its own, [B, L, W]."""
+        every = self.affine(ws.flatten(0, 1)).view(len(ws), ws.shape[1], -1)  # [B, L, sum of widths]
+        styles: Tensor = every.gather(1, self.layer_of_column.expand(len(ws), 1, -1)).squeeze(1)
+        return styles
+
+    def truncated(self, w: Tensor, truncation: Tensor | None) -> Tensor:
+        """w [B, W] drawn towards its mean."""
         return w if truncation is None else torch.lerp(self.w_mean.to(w.dtype), w, truncation.to(w.dtype))
 
-    def _synthesise(self, styles: Tensor) -> Tensor:
+    def synthesise(self, styles: Tensor) -> Tensor:
+        """Images [B, C, H, W] of styles [B, sum of widths]."""
         noise = self.noise
         if self.training:
             noise = torch.randn(len(styles), noise.shape[1], device=styles.device)
@@ -236,34 +201,21 @@ class Generator(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, the second halving, beside a 1x1: [B, I, H, W] -> [B, O, H/2, W/2]."""
+    """Two 3x3 convolutions, the second halving, beside a 1x1 if `residual`: [B, I, H, W] -> [B, O, H/2, W/2]."""
 
-    def __init__(self, w_in: int, w_out: int) -> None:
+    def __init__(self, w_in: int, w_out: int, *, residual: bool) -> None:
         super().__init__()
         self.conv1 = EqualizedConv(w_in, w_in, 3, gain=SQRT2)
         self.blur = Blur(w_in, TAPS, padding=2)
-        self.conv2 = EqualizedConv(w_in, w_out, 3, stride=2)  # sqrt(2) of its activation / sqrt(2) of the sum
-        self.shortcut = nn.Sequential(Down(w_in), EqualizedConv(w_in, w_out, 1, bias=False))
+        # sqrt(2) of its activation, / sqrt(2) of the sum
+        self.conv2 = EqualizedConv(w_in, w_out, 3, stride=2, gain=1.0 if residual else SQRT2)
+        self.shortcut: nn.Sequential | None = None
+        if residual:
+            self.shortcut = nn.Sequential(Down(w_in), EqualizedConv(w_in, w_out, 1, bias=False))
 
     def forward(self, inputs: Tensor) -> Tensor:
         h = lrelu(self.conv2(self.blur(lrelu(self.conv1(inputs)))))
-        return torch.add(h, self.shortcut(inputs), alpha=1 / SQRT2)
-
-
-def minibatch_std(features: Tensor, group: int) -> Tensor:
-    """Append a map with the mean standard deviation within groups of consecutive samples.
-
-    [B, C, H, W] -> [B, C + 1, H, W].
-    In float32. A batch that `group` does not divide is cut into groups of its largest divisor below.
-    """
-    batch, _, height, width = features.shape
-    size = next(size for size in range(min(group, batch), 0, -1) if batch % size == 0)
-    with torch.autocast(features.device.type, enabled=False):
-        groups = features.float().reshape(batch // size, size, -1, height, width)
-        variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)  # [B / size, C, H, W]
-        deviation = (variance + 1e-8).sqrt().mean((1, 2, 3))
-    maps = deviation.repeat_interleave(size, output_size=batch).to(features.dtype)[:, None, None, None]
-    return torch.cat([features, maps.expand(-1, 1, height, width)], dim=1)
+        return h if self.shortcut is None else torch.add(h, self.shortcut(inputs), alpha=1 / SQRT2)
 
 
 class Discriminator(nn.Module):
@@ -279,12 +231,15 @@ class Discriminator(nn.Module):
         width: int,
         max_width: int,
         group: int,
+        *,
+        residual: bool,
     ) -> None:
         super().__init__()
-        base = pyramid(image_shape, variant="stylegan-lite")
+        base = pyramid(image_shape, variant="stylegan2")
         widths = widths_of(base, width, max_width)
         self.from_image = EqualizedConv(image_shape[0], widths[-1], 1, gain=SQRT2)
-        self.blocks = nn.Sequential(*(Block(widths[i], widths[i - 1]) for i in range(base.stages, 0, -1)))
+        stages = range(base.stages, 0, -1)
+        self.blocks = nn.Sequential(*(Block(widths[i], widths[i - 1], residual=residual) for i in stages))
         self.group = group
         self.conv = EqualizedConv(widths[0] + 1, widths[0], 3, gain=SQRT2)
         self.dense = EqualizedLinear(widths[0] * base.height * base.width, widths[0], gain=SQRT2)
@@ -305,10 +260,11 @@ class Discriminator(nn.Module):
             return (out * w).sum(1) / sqrt(w.shape[1])
 
 
-class StyleGANLite(AdversarialModule):
+class StyleGAN2(AdversarialModule):
     optim_defaults: ClassVar[Optim] = Optim(
         lr=2e-3, beta1=0.0, beta2=0.99, ema_half_life=10_000.0, ema_ramp=None
     )
+    path_mean: Tensor  # a, the running mean of the path lengths
     truncates: ClassVar[bool] = True
 
     def __init__(
@@ -321,11 +277,16 @@ class StyleGANLite(AdversarialModule):
         w_dim: int = 512,
         mapping_depth: int = 8,
         mapping_lr: float = 0.01,  # multiplies the learning rate of the mapping network
+        d_mapping_depth: int = 8,  # of the discriminator's label embedding
+        d_residual: bool = True,  # false: no branch beside the convolutions, for small images
         width: int = 64,  # maps at the resolution of the image, doubled at each halving
         max_width: int = 512,
         style_mixing: float = 0.9,  # share of samples that have two styles
         r1_gamma: float = 10.0,
         r1_interval: int = 16,  # discriminator steps from one R1 to the next
+        path_weight: float = 2.0,  # of the path lengths' variance; 0: without
+        path_interval: int = 4,  # generator steps from one to the next
+        path_shrink: int = 2,  # of so many samples one has its path measured
         minibatch_group: int = 4,  # samples that the discriminator compares
         optim: dict[str, object] | None = None,
     ) -> None:
@@ -335,9 +296,12 @@ class StyleGANLite(AdversarialModule):
         self.loss = LOSSES["non_saturating"]
         self.latent_dim = latent_dim
         self.style_mixing, self.r1_gamma, self.r1_interval = style_mixing, r1_gamma, r1_interval
-        mapping: tuple[int, int, float] = (w_dim, mapping_depth, mapping_lr)
-        self.generator = Generator(image_shape, classes, latent_dim, *mapping, width, max_width)
-        self.discriminator = Discriminator(image_shape, classes, *mapping, width, max_width, minibatch_group)
+        self.path_weight, self.path_interval, self.path_shrink = path_weight, path_interval, path_shrink
+        self.register_buffer("path_mean", torch.zeros(()))
+        of_g = (latent_dim, w_dim, mapping_depth, mapping_lr, width, max_width)
+        of_d = (w_dim, d_mapping_depth, mapping_lr, width, max_width, minibatch_group)
+        self.generator = Generator(image_shape, classes, *of_g)
+        self.discriminator = Discriminator(image_shape, classes, *of_d, residual=d_residual)
         self.finish()
 
     def discriminator_loss(self, batch: Batch) -> Losses:
@@ -355,11 +319,39 @@ class StyleGANLite(AdversarialModule):
             real_logits = self.logits(self.shown(batch["image"]), label)
         # Real and fake in passes of their own: minibatch_std must not compare them with each other.
         fake_logits = self.logits(self.shown(fake), label)
+        self.observe(real_logits, fake_logits)
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits), **terms}
 
     def generator_loss(self, batch: Batch) -> Losses:
         fake_logits = self.logits(self.shown(self.fakes(batch)), self.label(batch))
-        return {"adversarial": self.loss.generator(fake_logits)}
+        terms = {"adversarial": self.loss.generator(fake_logits)}
+        updates = self.d_updates // self.optim.d_steps_per_g_step  # of the generator, this one included
+        if self.path_weight > 0 and updates % self.path_interval == 0:
+            lengths = self.path_lengths(batch)
+            terms["path_length"] = self.path_weight * self.path_interval * self.path_penalty(lengths)
+        return terms
+
+    def path_lengths(self, batch: Batch) -> Tensor:
+        """|J_w^T y| of some fakes, [B / `path_shrink`]: how far an image moves with w, in a random direction y (eq. 4).
+
+        Over the layers, which each have a w, the mean of squares is taken.
+        """
+        few = {key: value[:: self.path_shrink] for key, value in batch.items()}
+        with self.exact():
+            network: Any = self.generator
+            w = network.mapping(self.latents(few), self.label(few))
+            ws = w[:, None].expand(-1, network.layers, -1)  # [B, L, W]
+            images = network.synthesise(network.styles_of(ws))
+            y = torch.randn_like(images) / sqrt(images.shape[2] * images.shape[3])
+            (slopes,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
+        lengths: Tensor = slopes.square().sum(2).mean(1).sqrt()
+        return lengths
+
+    def path_penalty(self, lengths: Tensor) -> Tensor:
+        """Mean squared distance of `lengths` [B] from their running mean a, which moves first, as in ADA's code."""
+        mean = torch.lerp(self.path_mean, lengths.mean(), 0.01)
+        self.path_mean = mean.detach()
+        return (lengths - mean).square().mean()
 
     def fakes(self, batch: Batch) -> Tensor:
         """A share of them of mixed styles."""
@@ -376,9 +368,20 @@ class StyleGANLite(AdversarialModule):
         fake: Tensor = self.sampler(batch["z"], self.label(batch), truncation=batch.get("truncation"))
         return fake.float().clamp(-1, 1)
 
+    def styles(self, batch: Batch) -> Tensor:
+        """w [B, W] as `generate` makes it, truncated where the batch says so."""
+        network = cast(Generator, self.sampler)
+        return network.truncated(network.mapping(batch["z"], self.label(batch)), batch.get("truncation"))
+
+    def synthesise(self, w: Tensor, batch: Batch) -> Tensor:
+        """Images [B, C, H, W] of w [B, W], as `generate` makes them but not clamped."""
+        network = cast(Generator, self.sampler)
+        return network.synthesise(network.affine(w)).float()
+
     def configure_optimizers(self) -> list[Optimizer]:
         d_lr = self.optim.d_lr or self.optim.lr
+        lazy = self.path_interval if self.path_weight > 0 else None
         return [
             self.make_optimizer(self.discriminator.parameters(), d_lr, lazy_interval=self.r1_interval),
-            self.make_optimizer(self.generator.parameters(), self.optim.lr),
+            self.make_optimizer(self.generator.parameters(), self.optim.lr, lazy_interval=lazy),
         ]

@@ -1,0 +1,177 @@
+"""Images against those that they should be, one to one: `psnr`, `ssim`, `ms-ssim` and `lpips`, means over the pairs.
+
+For image-to-image and restoration, never for a generator of noise. On uint8 grey levels, all channels alike: papers
+on super-resolution often take the luminance alone, which is another number. SSIM is that of Wang et al. 2004 with
+the 11 x 11 Gaussian window where it lies wholly inside the image, as in their code; torchmetrics pads the image.
+MS-SSIM is that of Wang, Simoncelli & Bovik 2003, taken per channel as TensorFlow does it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lit_gan.metrics.extractors import lacks_levels
+from lit_gan.metrics.sums import MeanMetric
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from lit_gan.metrics.extractors import Extractor, Source
+    from lit_gan.metrics.lpips import Distance, PerceptualNetwork
+
+RANGE = 255.0
+ROUNDING = 1 / 12  # squared error of rounding to whole grey levels
+TAPS, SIGMA = 11, 1.5  # of the window
+C1, C2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
+SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights, finest first
+
+
+class _Paired(MeanMetric):
+    """`update(fake, real)`, uint8 [B, C, H, W] each; `compute()` the mean over the pairs, a float64 scalar."""
+
+    takes = "pairs"
+    network: ClassVar[Literal["extractor", "lpips", "none"]] = "none"
+    side = 1  # smallest side that a window fits into
+
+    @abstractmethod
+    def measure(self, fake: Tensor, real: Tensor) -> Tensor:
+        """The numbers [B] of as many pairs."""
+
+    @classmethod
+    def build_for(cls, data: Source, extractor: Extractor, samples: int) -> Self:
+        return cls(sync_on_compute=False)
+
+    @classmethod
+    def lacks(cls, data: Source, extractor: Extractor, fakes: int) -> str:
+        side = min(data.image_shape[1:])
+        if side < cls.side:
+            return f"needs images of at least {cls.side} pixels a side, the data have {side}: use larger ones"
+        return lacks_levels(data)
+
+    def update(self, fake: Tensor, real: Tensor) -> None:
+        """Adds pairs; B may be 0."""
+        if fake.shape != real.shape or fake.ndim != 4 or not fake.dtype == real.dtype == torch.uint8:
+            got = " and ".join(f"{image.dtype} {tuple(image.shape)}" for image in (fake, real))
+            raise ValueError(f"fake and real must be uint8 [B, C, H, W] alike, got {got}")
+        if len(fake):
+            self.take(self.measure(fake, real))
+
+    def add_pairs(self, fake: Tensor, real: Tensor) -> None:
+        self.update(fake, real)
+
+
+class PSNR(_Paired):
+    """Peak signal-to-noise ratio in dB, the mean of the images' own.
+
+    The squared error of an image counts as 1 / 12 at least, that of rounding to grey levels: equal images have
+    58.9 dB and not infinitely many.
+    """
+
+    higher_is_better: bool = True
+    plot_lower_bound: float = 0.0
+
+    @classmethod
+    def settings(cls, samples: int) -> str:
+        return f"mean of images, at most {10 * math.log10(RANGE**2 / ROUNDING):.1f} dB"
+
+    def measure(self, fake: Tensor, real: Tensor) -> Tensor:
+        fake, real = fake.to(self.device).double(), real.to(self.device).double()
+        error = (fake - real).square().mean((1, 2, 3)).clamp_min(ROUNDING)
+        return 10 * (RANGE**2 / error).log10()
+
+
+class SSIM(_Paired):
+    """Structural similarity, at most 1, which equal images have."""
+
+    higher_is_better: bool = True
+    plot_upper_bound: float = 1.0
+    side = TAPS
+
+    @classmethod
+    def settings(cls, samples: int) -> str:
+        return f"window {TAPS}, sigma {SIGMA:g}, inside the image, mean of channels"
+
+    def measure(self, fake: Tensor, real: Tensor) -> Tensor:
+        whole, _ = similarity(fake.to(self.device).double(), real.to(self.device).double())
+        return whole.mean(1)
+
+
+class MSSSIM(SSIM):
+    """Multi-scale structural similarity, in [0, 1]; of images of 176 pixels a side at least.
+
+    At the coarsest of the five scales the window must fit, and 160 pixels, which is often said, do not do.
+    """
+
+    plot_lower_bound: float = 0.0
+    side = TAPS * 2 ** (len(SCALES) - 1)
+
+    @classmethod
+    def settings(cls, samples: int) -> str:
+        return f"{len(SCALES)} scales, {super().settings(samples)}"
+
+    def measure(self, fake: Tensor, real: Tensor) -> Tensor:
+        fake, real = fake.to(self.device).double(), real.to(self.device).double()
+        product = fake.new_ones(fake.shape[:2])
+        for scale, weight in enumerate(SCALES, 1):
+            whole, structure = similarity(fake, real)
+            # below 0 the images are each other's negatives, and a power would be NaN
+            product = product * (whole if scale == len(SCALES) else structure).clamp_min(0) ** weight
+            fake, real = F.avg_pool2d(fake, 2), F.avg_pool2d(real, 2)
+        return product.mean(1)
+
+
+class LPIPS(_Paired):
+    """The learned perceptual distance (Zhang et al. 2018), 0 for equal images.
+
+    `distance(fake, real)` gives the distances [B] of uint8 images, as a `PerceptualNetwork` does.
+    """
+
+    higher_is_better: bool = False
+    plot_lower_bound: float = 0.0
+    network = "lpips"
+
+    def __init__(self, distance: Distance, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.distance = plain(distance)
+
+    @classmethod
+    def build_for(cls, data: Source, extractor: Extractor, samples: int) -> Self:
+        return cls(cast("Distance", extractor), sync_on_compute=False)
+
+    @classmethod
+    def lacks(cls, data: Source, extractor: Extractor, fakes: int) -> str:
+        return cast("PerceptualNetwork", extractor).lacks(data)
+
+    def measure(self, fake: Tensor, real: Tensor) -> Tensor:
+        return self.distance(fake, real)
+
+
+def similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """SSIM and its factor of contrast and structure (eq. 12 of the paper without l) of images [B, C, H, W]: [B, C]."""
+    mean_x, mean_y = _windowed(x), _windowed(y)
+    variances = _windowed(x.square()) - mean_x.square() + _windowed(y.square()) - mean_y.square()
+    covariance = _windowed(x * y) - mean_x * mean_y
+    structure = (2 * covariance + C2) / (variances + C2)
+    luminance = (2 * mean_x * mean_y + C1) / (mean_x.square() + mean_y.square() + C1)
+    return (luminance * structure).mean((2, 3)), structure.mean((2, 3))
+
+
+def plain(distance: Distance) -> Distance:
+    """A network as a function: as an attribute it would be part of the metric, its state and its device."""
+    return distance.forward if isinstance(distance, nn.Module) else distance
+
+
+def _windowed(maps: Tensor) -> Tensor:
+    """Means under the Gaussian window, wherever it lies inside: [B, C, H, W] -> [B, C, H - 10, W - 10]."""
+    at = torch.arange(TAPS, dtype=maps.dtype, device=maps.device) - TAPS // 2
+    weights = torch.softmax(-at.square() / (2 * SIGMA**2), 0)
+    flat = maps.flatten(0, 1)[:, None]
+    return F.conv2d(F.conv2d(flat, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1)).view(
+        *maps.shape[:2], maps.shape[2] - TAPS + 1, maps.shape[3] - TAPS + 1
+    )
