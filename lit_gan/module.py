@@ -14,7 +14,7 @@ import hashlib
 import inspect
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import lightning as L
 import torch
@@ -28,14 +28,13 @@ from lit_gan.augment import Augmenter
 from lit_gan.ema import EMA, ramped_half_life
 from lit_gan.errors import UserError
 from lit_gan.monitor import Monitor
+from lit_gan.players import Batch, Losses, Player, frozen, parameters_of, split, total
 from lit_gan.power_ema import gamma_of, weight_of_new
 from lit_gan.settings import Optim
 from lit_gan.strategy import FlatReduceStrategy, average_gradients
 
-Batch = dict[str, Tensor]
-Losses = dict[str, Tensor]  # named scalar terms, already weighted; their sum is minimised
-Player = Literal["d", "g"]
 BACKWARD_HOOKS = ("on_before_backward", "on_after_backward")
+__all__ = ["AdversarialModule", "Batch", "Losses", "Player"]
 
 
 class AdversarialModule(L.LightningModule):
@@ -403,37 +402,6 @@ class AdversarialModule(L.LightningModule):
 
 # Lightning inspects the signature in every step; kept here, it need not be taken apart each time.
 AdversarialModule.training_step.__signature__ = inspect.signature(AdversarialModule.training_step)  # type: ignore[attr-defined]
-
-
-def total(terms: Losses) -> Tensor:
-    """The sum that is minimised."""
-    return torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
-
-
-def split(batch: Batch, parts: int) -> list[Batch]:
-    """`batch` cut into equal parts along the first axis."""
-    if parts == 1:
-        return [batch]
-    columns = {key: value.chunk(parts) for key, value in batch.items()}
-    return [{key: column[i] for key, column in columns.items()} for i in range(parts)]
-
-
-def parameters_of(optimizer: Optimizer | LightningOptimizer) -> list[nn.Parameter]:
-    """What `optimizer` steps; walking over its groups is far cheaper than over the modules of a network."""
-    return [p for group in optimizer.param_groups for p in group["params"]]
-
-
-@contextlib.contextmanager
-def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """No gradients for `parameters` meanwhile; what was frozen before stays frozen."""
-    trainable = [p for p in parameters if p.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad = False
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad = True
 
 
 def _no_closure() -> None:
