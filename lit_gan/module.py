@@ -170,7 +170,7 @@ class AdversarialModule(L.LightningModule):
         transform = self.augment.draw(images[0], images_seen=self.images_seen)
         return tuple(transform(batch) for batch in images)
 
-    def judged(
+    def sloped(
         self,
         *batches: Tensor,
         label: Tensor | None = None,

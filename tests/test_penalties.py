@@ -124,11 +124,11 @@ def judge(arch: str, *more: str) -> tuple[AdversarialModule, Tensor, Tensor | No
 @approximated
 def test_differences_tend_to_the_gradients_of_every_variant_that_has_both(arch: str) -> None:
     module, image, label = judge(arch)
-    logits, exact = module.judged(image, label=label)
+    logits, exact = module.sloped(image, label=label)
 
     draws = 3000
     with torch.no_grad():
-        again, slopes = module.judged(
+        again, slopes = module.sloped(
             image.expand(draws, -1, -1, -1),
             label=None if label is None else label.expand(draws),
             penalty="approx",
@@ -141,9 +141,9 @@ def test_differences_tend_to_the_gradients_of_every_variant_that_has_both(arch: 
 @approximated
 def test_differences_are_of_one_augmented_image_and_train_the_discriminator(arch: str) -> None:
     module, image, label = judge(arch, "augment=ada", "augment.p=1")
-    _, exact = module.judged(image, label=label)
+    _, exact = module.sloped(image, label=label)
 
-    _, slopes = module.judged(image, label=label, penalty="approx", sigma=1e-3)
+    _, slopes = module.sloped(image, label=label, penalty="approx", sigma=1e-3)
 
     assert slopes.item() < 100 * exact.item()  # of two transforms: thousands of times
     slopes.mean().backward()

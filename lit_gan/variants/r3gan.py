@@ -215,7 +215,7 @@ class R3GAN(AdversarialModule):
             fake = self.fakes(batch)  # [B, C, H, W]
         # One pass for reals and fakes, and one for both penalties: no layer mixes samples.
         both = torch.cat([label, label]) if label is not None else None
-        logits, slopes = self.judged(
+        logits, slopes = self.sloped(
             batch["image"], fake, label=both, penalty=self.penalty, sigma=self.sigma
         )  # [2B] each
         real_logits, fake_logits = logits.chunk(2)

@@ -253,7 +253,7 @@ class StyleGAN(AdversarialModule):
         label = self.label(batch)
         with torch.no_grad():
             fake = self.fakes(batch)  # [B, C, H, W]
-        real_logits, slopes = self.judged(
+        real_logits, slopes = self.sloped(
             self.reals(batch), label=label, penalty=self.penalty, sigma=self.sigma
         )
         r1 = self.r1_gamma / 2 * slopes.mean()

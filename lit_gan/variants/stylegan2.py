@@ -317,7 +317,7 @@ class StyleGAN2(AdversarialModule):
             fake = self.fakes(batch)  # [B, C, H, W]
         terms: Losses = {}
         if self.d_updates % self.r1_interval == 0:
-            real_logits, slopes = self.judged(
+            real_logits, slopes = self.sloped(
                 batch["image"], label=label, penalty=self.penalty, sigma=self.sigma
             )
             # / 2 of the paper, x interval so that its average over time stays.
