@@ -25,7 +25,8 @@ from lit_gan.callbacks.numbers import Numbers
 from lit_gan.callbacks.signals import StopOnSignal
 from lit_gan.config import compose
 from lit_gan.loggers import MetricsCSV
-from lit_gan.module import AdversarialModule, total
+from lit_gan.module import AdversarialModule
+from lit_gan.players import total
 from lit_gan.train import quiet
 
 

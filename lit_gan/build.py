@@ -16,6 +16,7 @@ from lit_gan.errors import UserError
 from lit_gan.metrics import Extractor, PerceptualNetwork, build_extractor, build_lpips
 from lit_gan.metrics.evaluate import metric_class
 from lit_gan.module import AdversarialModule
+from lit_gan.regularise import build_regulariser
 from lit_gan.settings import (
     SECTIONS,
     Augment,
@@ -24,6 +25,7 @@ from lit_gan.settings import (
     Logger,
     Metrics,
     Optim,
+    Regularise,
     Run,
     Samples,
     Trainer,
@@ -66,6 +68,10 @@ def module_of(config: Config, image_shape: tuple[int, int, int], num_classes: in
     module.seed = config["seed"]
     chosen: Augment = settings(config, "augment")
     module.augment = build_augmenter(chosen, image_shape=image_shape, duration=module.optim.decay_images)
+    wanted: Regularise = settings(config, "regularise")
+    module.regularise = build_regulariser(
+        wanted, module, image_shape=image_shape, images=config["run"]["images"]
+    )
     if (standing := config.get("eval.standing_batches")) is not None:
         module.standing_batches = standing
     return module

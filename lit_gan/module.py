@@ -14,7 +14,7 @@ import hashlib
 import inspect
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import lightning as L
 import torch
@@ -28,14 +28,15 @@ from lit_gan.augment import Augmenter
 from lit_gan.ema import EMA, ramped_half_life
 from lit_gan.errors import UserError
 from lit_gan.monitor import Monitor
+from lit_gan.penalties import Penalty, squared_norm, squared_slope
+from lit_gan.players import Batch, Losses, Player, frozen, parameters_of, split, total
 from lit_gan.power_ema import gamma_of, weight_of_new
+from lit_gan.regularise import Regulariser
 from lit_gan.settings import Optim
 from lit_gan.strategy import FlatReduceStrategy, average_gradients
 
-Batch = dict[str, Tensor]
-Losses = dict[str, Tensor]  # named scalar terms, already weighted; their sum is minimised
-Player = Literal["d", "g"]
 BACKWARD_HOOKS = ("on_before_backward", "on_after_backward")
+__all__ = ["AdversarialModule", "Batch", "Losses", "Player"]
 
 
 class AdversarialModule(L.LightningModule):
@@ -55,6 +56,10 @@ class AdversarialModule(L.LightningModule):
         False  # whether logits mean something in their differences alone, as a critic's
     )
 
+    refuses: ClassVar[
+        Mapping[str, str]
+    ] = {}  # keys of `regularise` that make no sense here, and what it is: why
+
     generator: nn.Module
     discriminator: nn.Module
     latent_dim: int
@@ -70,6 +75,7 @@ class AdversarialModule(L.LightningModule):
         self.ema: EMA | None = None
         self.ema_wide: EMA | None = None  # twice as wide, for averages put together after training
         self.augment: Augmenter | None = None
+        self.regularise: Regulariser | None = None
         self.seed = 0  # of the random stream of training; set by the run
         self.run_record: dict[
             str, Any
@@ -132,8 +138,14 @@ class AdversarialModule(L.LightningModule):
         """The labels [B], where the networks read them."""
         return batch["label"] if self.conditional else None
 
+    def reals(self, batch: Batch) -> Tensor:
+        """The batch's reals as the discriminator is to know them, [B, C, H, W]; augmentation comes after it."""
+        return batch[self.real_key]
+
     def latents(self, batch: Batch) -> Tensor:
-        """Noise [B, Z] for training; the spine seeds torch's global stream in every step."""
+        """Noise [B, Z] for training: `batch["z"]`, or drawn; the spine seeds torch's global stream in every step."""
+        if "z" in batch:
+            return batch["z"]
         return torch.randn(len(batch[self.real_key]), self.latent_dim, device=self.device)
 
     def logits(self, images: Tensor, label: Tensor | None = None) -> Tensor:
@@ -158,10 +170,48 @@ class AdversarialModule(L.LightningModule):
         transform = self.augment.draw(images[0], images_seen=self.images_seen)
         return tuple(transform(batch) for batch in images)
 
+    def sloped(
+        self,
+        *batches: Tensor,
+        label: Tensor | None = None,
+        penalty: Penalty = "exact",
+        sigma: float = 0.01,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of what is shown of `batches`, all of one shape and by one transform, in one pass, and squared slopes.
+
+        The slopes [N] are of each sample's logit at its image: the gradient's squared norm, to be differentiated again, or
+        with `penalty="approx"` one difference along N(0, sigma^2), of first order only. Both in float32: bfloat16 would
+        round logits by more than they differ.
+        """
+        if penalty == "exact":
+            with self.exact():
+                images = torch.cat([batch.detach().float() for batch in batches]).requires_grad_()
+                logits = self.logits(torch.cat(self.shown_alike(*images.chunk(len(batches)))), label)
+                return logits, squared_norm(logits, images)
+        with torch.autocast(self.device.type, enabled=False):
+            still = [batch.detach().float() for batch in batches]
+            moved = [batch + sigma * torch.randn_like(batch) for batch in still]
+            seen = self.shown_alike(*still, *moved)
+            logits = self.logits(torch.cat(seen[: len(still)]), label)
+            return logits, squared_slope(self.logits(torch.cat(seen[len(still) :]), label), logits, sigma)
+
     def observe(self, real_logits: Tensor, fake_logits: Tensor) -> None:
         """Tell who listens how D judged; every `discriminator_loss` calls it once. Costs nothing where nobody does."""
         if self.augment is not None:
             self.augment.observe(real_logits - fake_logits if self.relative else real_logits)
+        if self.regularise is not None:
+            self.regularise.observe(real_logits, fake_logits)
+
+    def kept(self, fake_logits: Tensor) -> Tensor:
+        """The logits that G's adversarial loss is taken of: all, or with `regularise.top_k` the highest."""
+        if self.regularise is None:
+            return fake_logits
+        return self.regularise.kept(fake_logits, self.images_seen)
+
+    def losses(self, player: Player, batch: Batch) -> Losses:
+        """All terms of `player`'s loss: the variant's own and those of `regularise.*`."""
+        terms = self.discriminator_loss(batch) if player == "d" else self.generator_loss(batch)
+        return terms if self.regularise is None else {**terms, **self.regularise.terms(player, self, batch)}
 
     @property
     def sampler(self) -> nn.Module:
@@ -286,6 +336,8 @@ class AdversarialModule(L.LightningModule):
             self.d_updates += 1
             images = len(chunk[self.real_key]) * world
             self.images_seen += images
+            if self.regularise is not None:
+                self.regularise.advance()
             if self.augment is not None:
                 numbers = self.augment.advance(images, images_seen=self.images_seen, device=self.device)
                 self.monitor.add("augment", numbers, images_seen=self.images_seen)
@@ -303,7 +355,6 @@ class AdversarialModule(L.LightningModule):
     def _update(
         self, player: Player, optimizer: LightningOptimizer, other: LightningOptimizer, chunk: Batch
     ) -> None:
-        losses = self.discriminator_loss if player == "d" else self.generator_loss
         parts = self.optim.accumulate
         with frozen(parameters_of(other)):
             for parameter in parameters_of(optimizer):
@@ -313,7 +364,7 @@ class AdversarialModule(L.LightningModule):
                     micro = self.augment.deceive(
                         micro, self.real_key, self.fakes, images_seen=self.images_seen
                     )
-                terms = losses(micro)
+                terms = self.losses(player, micro)
                 loss = total(terms) if parts == 1 else total(terms) / parts
                 if self._direct:
                     loss.backward()  # type: ignore[no-untyped-call]
@@ -387,6 +438,7 @@ class AdversarialModule(L.LightningModule):
             "images_seen": self.images_seen,
             "d_updates": self.d_updates,
             "augment": self.augment.state() if self.augment is not None else {},
+            "regularise": self.regularise.state() if self.regularise is not None else {},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -399,41 +451,12 @@ class AdversarialModule(L.LightningModule):
         self.d_updates = record["d_updates"]
         if self.augment is not None:
             self.augment.restore(record.get("augment", {}))
+        if self.regularise is not None:
+            self.regularise.restore(record.get("regularise", {}))
 
 
 # Lightning inspects the signature in every step; kept here, it need not be taken apart each time.
 AdversarialModule.training_step.__signature__ = inspect.signature(AdversarialModule.training_step)  # type: ignore[attr-defined]
-
-
-def total(terms: Losses) -> Tensor:
-    """The sum that is minimised."""
-    return torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
-
-
-def split(batch: Batch, parts: int) -> list[Batch]:
-    """`batch` cut into equal parts along the first axis."""
-    if parts == 1:
-        return [batch]
-    columns = {key: value.chunk(parts) for key, value in batch.items()}
-    return [{key: column[i] for key, column in columns.items()} for i in range(parts)]
-
-
-def parameters_of(optimizer: Optimizer | LightningOptimizer) -> list[nn.Parameter]:
-    """What `optimizer` steps; walking over its groups is far cheaper than over the modules of a network."""
-    return [p for group in optimizer.param_groups for p in group["params"]]
-
-
-@contextlib.contextmanager
-def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """No gradients for `parameters` meanwhile; what was frozen before stays frozen."""
-    trainable = [p for p in parameters if p.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad = False
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad = True
 
 
 def _no_closure() -> None:

@@ -13,8 +13,12 @@ are unweighted.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+Penalty = Literal["exact", "approx"]  # by the gradient itself, or by finite differences
 
 
 def input_gradient(logits: Tensor, inputs: Tensor) -> Tensor:
@@ -41,13 +45,20 @@ def zero_centred(logits: Tensor, inputs: Tensor) -> Tensor:
     return squared_norm(logits, inputs).mean()
 
 
-def finite_difference(moved_logits: Tensor, logits: Tensor, sigma: float) -> Tensor:
-    """Mean squared slope between inputs and the same with N(0, sigma^2) added, by their logits [B].
+def squared_slope(moved_logits: Tensor, logits: Tensor, sigma: float) -> Tensor:
+    """Each sample's squared slope between its input and the same with N(0, sigma^2) added, [B], by their logits [B, ...].
 
-    Lin et al. 2025, arXiv:2501.08316, section 3.4: the mean over the noise tends to `zero_centred` as sigma goes to 0,
+    Lin et al. 2025, arXiv:2501.08316, section 3.4: the mean over the noise tends to `squared_norm` as sigma goes to 0,
     without a second backward pass. Whatever else is random must be the same in both: augmentation, noise in the network.
+    Where a layer mixes samples (minibatch_std) it is the slope of each sample's own logit, along the noise of all.
     """
-    return ((moved_logits.float() - logits.float()) / sigma).square().mean()
+    difference = moved_logits.float() - logits.float()
+    return (difference.reshape(len(difference), -1).sum(1) / sigma).square()
+
+
+def finite_difference(moved_logits: Tensor, logits: Tensor, sigma: float) -> Tensor:
+    """The mean of `squared_slope`, which tends to `zero_centred`."""
+    return squared_slope(moved_logits, logits, sigma).mean()
 
 
 def one_centred(logits: Tensor, inputs: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ What a variant or a data source adds are the keyword arguments of its own class,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 
@@ -43,6 +43,23 @@ class Augment:
     target: float = 0.6  # of an adapted p: where it holds r_t, the mean sign of D(real)
     images: int = 500_000  # in which an adapted p can go from 0 to 1
     interval: int = 4  # discriminator updates from one change of an adapted p to the next
+
+
+@dataclass(frozen=True)
+class Regularise:
+    """Terms beside the variant's own, by their weights, 0: without; see docs/regularisation.md."""
+
+    lecam: float = 0.0  # draws the logits of reals and fakes to each other's average; paper: 0.3 (BigGAN), 3e-7 (StyleGAN2)
+    lecam_decay: float = 0.99  # of these averages, in a discriminator update
+    consistency: float = 0.0  # of D at a real and at the real shifted; CR: 10
+    fake_consistency: float = 0.0  # of D at a fake and at the fake shifted; bCR: 10, with consistency 10
+    mirror: bool = True  # what is shifted is mirrored too, every second time; false for digits and letters
+    z_consistency: float = 0.0  # of D at G(z) and at G(z + dz); zCR: 20
+    z_diversity: float = 0.0  # in G: keeps G(z) and G(z + dz) apart; zCR: 0.5
+    z_sigma: float = 0.05  # of dz
+    dragan: float = 0.0  # D's slope at noisy reals held to 1; DRAGAN: 10
+    top_k: float = 1.0  # share of fakes, those that D likes best, that G learns from at last; paper: 0.5
+    top_k_images: int | None = None  # over which the share falls from 1 to it; null: half of run.images
 
 
 @dataclass(frozen=True)
@@ -166,16 +183,20 @@ AT_LEAST: dict[str, float] = {  # the smallest value that makes sense; null is l
     **dict.fromkeys(("augment.images", "augment.interval"), 1),
     **dict.fromkeys(("augment.p", "augment.p_end"), 0),
     "augment.target": -1,
+    **dict.fromkeys((f"regularise.{key.name}" for key in fields(Regularise) if key.name != "mirror"), 0),
     **dict.fromkeys(
         ("seed", "data.workers", "checkpoint.every_minutes", "eval.max_share", "eval.standing_batches"), 0
     ),
 }
-AT_MOST: dict[str, float] = dict.fromkeys(("augment.p", "augment.p_end", "augment.target"), 1)
-BELOW: dict[str, float] = {"optim.beta1": 1, "optim.beta2": 1, "seed": 2**32}
+AT_MOST: dict[str, float] = dict.fromkeys(
+    ("augment.p", "augment.p_end", "augment.target", "regularise.top_k"), 1
+)
+BELOW: dict[str, float] = {"regularise.lecam_decay": 1, "optim.beta1": 1, "optim.beta2": 1, "seed": 2**32}
 SECTIONS: dict[str, type] = {
     "run": Run,
     "optim": Optim,
     "augment": Augment,
+    "regularise": Regularise,
     "eval": Eval,
     "metrics": Metrics,
     "checkpoint": Checkpoint,

@@ -15,7 +15,7 @@ from lit_gan.augment import build_augmenter
 from lit_gan.augment.strength import Adaptive, Scheduled
 from lit_gan.config import compose
 from lit_gan.errors import UserError
-from lit_gan.module import frozen, total
+from lit_gan.players import frozen, total
 from lit_gan.resume import compose_run
 from lit_gan.sample import load
 from lit_gan.settings import Augment

@@ -12,7 +12,7 @@ import torch
 from lit_gan import schema
 from lit_gan.config import compose
 from lit_gan.errors import UserError
-from lit_gan.module import frozen, split, total
+from lit_gan.players import frozen, split, total
 from lit_gan.sampling import inference, sampling_batch
 from lit_gan.schema import PACKAGE
 from lit_gan.variants import VARIANTS

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lit_gan.module import AdversarialModule
 from lit_gan.penalties import input_gradient, interpolate, one_centred, squared_norm, zero_centred
+from tiny import tiny_batch, tiny_module
 
 RANKS = pytest.mark.parametrize(
     "shape", [(7,), (1, 16), (3, 4, 6), (2, 3, 4, 5)], ids=["row", "audio", "image", "video"]
@@ -101,3 +103,63 @@ def test_interpolate_gives_no_gradient_to_its_ends() -> None:
 
     assert real.grad is None
     assert fake.grad is None
+
+
+# minibatch_std over one sample: where it mixes samples, the differences are of each sample's own logit
+APPROXIMATED = {
+    "r3gan": (),
+    "stylegan": ("model.minibatch_group=1", "model.first_stage=2"),
+    "stylegan2": ("model.minibatch_group=1",),
+}
+approximated = pytest.mark.parametrize("arch", APPROXIMATED)
+
+
+def judge(arch: str, *more: str) -> tuple[AdversarialModule, Tensor, Tensor | None]:
+    """A module, a real and its label, if it reads labels."""
+    module = tiny_module(arch, *APPROXIMATED[arch], *more)
+    batch = tiny_batch(module, size=1)
+    return module, batch["image"], module.label(batch)
+
+
+@approximated
+def test_differences_tend_to_the_gradients_of_every_variant_that_has_both(arch: str) -> None:
+    module, image, label = judge(arch)
+    logits, exact = module.sloped(image, label=label)
+
+    draws = 3000
+    with torch.no_grad():
+        again, slopes = module.sloped(
+            image.expand(draws, -1, -1, -1),
+            label=None if label is None else label.expand(draws),
+            penalty="approx",
+        )
+
+    torch.testing.assert_close(again[:1], logits.detach(), rtol=1e-4, atol=1e-5)
+    assert slopes.mean().item() == pytest.approx(exact.item(), rel=0.12)  # squares of one normal: 2.6 %
+
+
+@approximated
+def test_differences_are_of_one_augmented_image_and_train_the_discriminator(arch: str) -> None:
+    module, image, label = judge(arch, "augment=ada", "augment.p=1")
+    _, exact = module.sloped(image, label=label)
+
+    _, slopes = module.sloped(image, label=label, penalty="approx", sigma=1e-3)
+
+    assert slopes.item() < 100 * exact.item()  # of two transforms: thousands of times
+    slopes.mean().backward()
+    assert any(p.grad is not None and p.grad.any() for p in module.discriminator.parameters())
+
+
+@approximated
+def test_approximate_penalty_is_a_setting_of_the_variant(arch: str) -> None:
+    found = {}
+    for how in ("exact", "approx"):
+        module = tiny_module(arch, *APPROXIMATED[arch], f"model.penalty={how}")
+        batch = tiny_batch(module)
+        torch.manual_seed(3)
+        found[how] = module.discriminator_loss(batch)
+
+    torch.testing.assert_close(
+        found["exact"]["adversarial"], found["approx"]["adversarial"], rtol=1e-4, atol=1e-5
+    )
+    assert 0 < found["approx"]["r1"] != found["exact"]["r1"]

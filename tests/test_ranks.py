@@ -21,7 +21,8 @@ from lit_gan.callbacks.evaluation import FEWEST
 from lit_gan.config import compose
 from lit_gan.data.base import ImageData, normalize
 from lit_gan.data.order import Order
-from lit_gan.module import AdversarialModule, Batch, frozen, split, total
+from lit_gan.module import AdversarialModule, Batch
+from lit_gan.players import frozen, split, total
 from lit_gan.resume import compose_run
 from lit_gan.run import RunFolder
 from lit_gan.strategy import assert_ranks_equal

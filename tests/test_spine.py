@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader
 
 from lit_gan.ema import EMA, ramped_half_life
 from lit_gan.errors import NonFiniteError, UserError
-from lit_gan.module import AdversarialModule, Batch, Losses, frozen
+from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.monitor import PACK_AT, Monitor
+from lit_gan.players import frozen
 from lit_gan.settings import Optim
 
 

@@ -124,7 +124,7 @@ class ACGAN(AdversarialModule):
     def generator_loss(self, batch: Batch) -> Losses:
         verdict = self.discriminator(self.shown(self.fakes(batch)))
         return {
-            "adversarial": self.loss.generator(verdict[:, 0]),
+            "adversarial": self.loss.generator(self.kept(verdict[:, 0])),
             "class": self.class_weight * F.cross_entropy(verdict[:, 1:].float(), batch["label"]),
         }
 

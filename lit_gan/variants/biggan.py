@@ -178,7 +178,7 @@ class BigGAN(AdversarialModule):
 
     def generator_loss(self, batch: Batch) -> Losses:
         fake_logits = self.logits(self.shown(self.fakes(batch)), self.label(batch))
-        terms = {"adversarial": self.loss.generator(fake_logits)}
+        terms = {"adversarial": self.loss.generator(self.kept(fake_logits))}
         if self.orthogonal_weight:
             matrices = normalised_matrices(self.generator)  # all weights but the class embedding
             terms["orthogonal"] = self.orthogonal_weight * sum(

@@ -130,7 +130,7 @@ class CGAN(AdversarialModule):
 
     def generator_loss(self, batch: Batch) -> Losses:
         fake_logits = self.logits(self.shown(self.fakes(batch)), batch["label"])
-        return {"adversarial": self.loss.generator(fake_logits)}
+        return {"adversarial": self.loss.generator(self.kept(fake_logits))}
 
     def fakes(self, batch: Batch) -> Tensor:
         fake: Tensor = self.generator(self.latents(batch), batch["label"])

@@ -52,7 +52,7 @@ class DCGAN(AdversarialModule):
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:
-        return {"adversarial": self.loss.generator(self.logits(self.shown(self.fakes(batch))))}
+        return {"adversarial": self.loss.generator(self.kept(self.logits(self.shown(self.fakes(batch)))))}
 
     def fakes(self, batch: Batch) -> Tensor:
         fake: Tensor = self.generator(self.latents(batch))

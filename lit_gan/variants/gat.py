@@ -17,7 +17,7 @@ takes the gradient itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import ClassVar, Literal
 
@@ -236,6 +236,14 @@ class GAT(AdversarialModule):
     )
     truncates: ClassVar[bool] = True
     relative: ClassVar[bool] = True
+    refuses: ClassVar[Mapping[str, str]] = {
+        "dragan": "which has a gradient penalty of its own",
+        "top_k": "whose loss compares pairs",
+        "consistency": "which judges all levels of its generator together",
+        "fake_consistency": "which judges all levels of its generator together",
+        "z_consistency": "which judges all levels of its generator together",
+        "z_diversity": "which judges all levels of its generator together",
+    }
 
     def __init__(
         self,

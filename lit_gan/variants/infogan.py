@@ -180,7 +180,7 @@ class InfoGAN(AdversarialModule):
     def generator_loss(self, batch: Batch) -> Losses:
         z = self.latents(batch)
         logits, features = self.discriminator(self.shown(self.generator(z)))
-        return {"adversarial": self.loss.generator(logits), **self.information(features, z)}
+        return {"adversarial": self.loss.generator(self.kept(logits)), **self.information(features, z)}
 
     def information(self, features: Tensor, z: Tensor) -> Losses:
         """-L_I up to a constant: how badly Q guesses the codes of z [B, Z] from the features [B, dense] of its images."""

@@ -13,6 +13,7 @@ into its kernel: the same function. Differs: fakes are labelled as the batch is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod, sqrt
 from typing import ClassVar
 
@@ -100,6 +101,9 @@ class ProGAN(AdversarialModule):
     optim_defaults: ClassVar[Optim] = Optim(
         lr=1e-3, beta1=0.0, beta2=0.99, ema_half_life=11_000.0, ema_ramp=None
     )  # the average: 0.999 per batch of 16
+    refuses: ClassVar[Mapping[str, str]] = {
+        "dragan": "which has a gradient penalty of its own",
+    }
 
     def __init__(
         self,
@@ -142,7 +146,7 @@ class ProGAN(AdversarialModule):
 
     def discriminator_loss(self, batch: Batch) -> Losses:
         stage = self.stage()
-        real = self.growth.shrunk(batch["image"], *stage)  # [B, C, H, W]
+        real = self.reals(batch)  # [B, C, H, W]
         with torch.no_grad():
             fake = self.fakes(batch).to(real.dtype)
         real, fake = self.shown(real), self.shown(fake)
@@ -164,7 +168,7 @@ class ProGAN(AdversarialModule):
 
     def generator_loss(self, batch: Batch) -> Losses:
         scores = self.discriminator(self.shown(self.fakes(batch)), *self.stage())
-        terms = {"adversarial": self.loss.generator(scores[:, 0])}
+        terms = {"adversarial": self.loss.generator(self.kept(scores[:, 0]))}
         if self.conditional:
             terms["class"] = self.class_weight * F.cross_entropy(scores[:, 1:].float(), batch["label"])
         return terms
@@ -172,6 +176,9 @@ class ProGAN(AdversarialModule):
     def logits(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         scores: Tensor = self.discriminator(images, *self.stage())
         return scores[:, 0]
+
+    def reals(self, batch: Batch) -> Tensor:
+        return self.growth.shrunk(super().reals(batch), *self.stage())
 
     def fakes(self, batch: Batch) -> Tensor:
         fake: Tensor = self.generator(self.latents(batch), self.label(batch), *self.stage())

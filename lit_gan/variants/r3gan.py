@@ -13,8 +13,9 @@ number of channels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import sqrt
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,6 @@ from lit_gan.module import AdversarialModule, Batch, Losses, Player
 from lit_gan.networks.conv import Conv2d, channels_last
 from lit_gan.networks.resample import Down, up
 from lit_gan.networks.shape import Pyramid, pyramid
-from lit_gan.penalties import squared_norm
 from lit_gan.schedules import cosine
 from lit_gan.settings import Optim
 
@@ -173,6 +173,10 @@ class R3GAN(AdversarialModule):
     )
     fresh_reals_for_generator: ClassVar[bool] = True
     relative: ClassVar[bool] = True
+    refuses: ClassVar[Mapping[str, str]] = {
+        "dragan": "which has a gradient penalty of its own",
+        "top_k": "whose loss compares pairs",
+    }
 
     def __init__(
         self,
@@ -187,6 +191,8 @@ class R3GAN(AdversarialModule):
         group_width: int = 16,  # maps per group of the 3x3 convolutions, which have 2 x width
         gamma: float = 0.05,  # weight of R1 and of R2, at first
         gamma_end: float = 0.005,
+        penalty: Literal["exact", "approx"] = "exact",  # of R1, R2: the gradient, or finite differences
+        sigma: float = 0.01,  # noise of the finite differences
         beta2_end: float = 0.99,  # Adam's, at last; at first optim.beta2
         optim: dict[str, object] | None = None,
     ) -> None:
@@ -195,6 +201,7 @@ class R3GAN(AdversarialModule):
         classes = self.condition(conditional, num_classes)
         self.latent_dim = latent_dim
         self.gamma, self.gamma_end, self.beta2_end = gamma, gamma_end, beta2_end
+        self.penalty, self.sigma = penalty, sigma
         base = pyramid(image_shape, variant="r3gan")
         widths = widths_of(base, width, full_stages, group_width)
         channels = image_shape[0]
@@ -206,13 +213,13 @@ class R3GAN(AdversarialModule):
         label = self.label(batch)
         with torch.no_grad():
             fake = self.fakes(batch)  # [B, C, H, W]
-        with self.exact():
-            # One pass for reals and fakes, and one for both penalties: no layer mixes samples.
-            both = torch.cat([batch["image"], fake.float()]).requires_grad_()  # [2B, C, H, W]
-            seen = torch.cat(self.shown_alike(*both.chunk(2)))
-            logits = self.logits(seen, torch.cat([label, label]) if label is not None else None)
-            r1, r2 = squared_norm(logits, both).chunk(2)
+        # One pass for reals and fakes, and one for both penalties: no layer mixes samples.
+        both = torch.cat([label, label]) if label is not None else None
+        logits, slopes = self.sloped(
+            batch["image"], fake, label=both, penalty=self.penalty, sigma=self.sigma
+        )  # [2B] each
         real_logits, fake_logits = logits.chunk(2)
+        r1, r2 = slopes.chunk(2)
         self.observe(real_logits, fake_logits)
         weight = self.now(self.gamma, self.gamma_end) / 2
         return {

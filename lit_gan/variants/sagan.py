@@ -84,7 +84,7 @@ class SAGAN(AdversarialModule):
 
     def generator_loss(self, batch: Batch) -> Losses:
         fake_logits = self.logits(self.shown(self.fakes(batch)), self.label(batch))
-        return {"adversarial": self.loss.generator(fake_logits)}
+        return {"adversarial": self.loss.generator(self.kept(fake_logits))}
 
     def fakes(self, batch: Batch) -> Tensor:
         fake: Tensor = self.generator(self.latents(batch), self.label(batch))

@@ -77,7 +77,7 @@ class SNGAN(AdversarialModule):
         z = torch.cat([self.latents(batch), self.latents(batch)])  # [2B, Z]: twice the discriminator's batch
         label = batch["label"].repeat(2) if self.conditional else None
         fake_logits = self.logits(self.shown(self.generator(z, label)), label)
-        return {"adversarial": self.loss.generator(fake_logits)}
+        return {"adversarial": self.loss.generator(self.kept(fake_logits))}
 
     def fakes(self, batch: Batch) -> Tensor:
         fake: Tensor = self.generator(self.latents(batch), self.label(batch))

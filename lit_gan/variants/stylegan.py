@@ -14,7 +14,7 @@ the batch is.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,6 @@ from lit_gan.networks.growth import GrowingDiscriminator, Growth, Stage, blended
 from lit_gan.networks.mapping import Mapping
 from lit_gan.networks.resample import Blur
 from lit_gan.networks.shape import Pyramid, pyramid, widths_of
-from lit_gan.penalties import zero_centred
 from lit_gan.settings import Optim
 
 TRUNCATED_LAYERS = 8  # from the base grid on: what is finer than 32x32 pixels keeps its style
@@ -190,6 +189,11 @@ class StyleGAN(AdversarialModule):
         lr=1e-3, beta1=0.0, beta2=0.99, ema_half_life=10_000.0, ema_ramp=None
     )
     truncates: ClassVar[bool] = True
+    refuses: ClassVar[dict[str, str]] = {
+        "dragan": "which has a gradient penalty of its own",
+        "z_consistency": "whose generator draws noise beside z",
+        "z_diversity": "whose generator draws noise beside z",
+    }
 
     def __init__(
         self,
@@ -209,6 +213,8 @@ class StyleGAN(AdversarialModule):
         lr_factors: list[float] | None = None,  # of the learning rate, by stage; the last one holds on
         style_mixing: float = 0.9,  # share of samples that have two styles
         r1_gamma: float = 10.0,
+        penalty: Literal["exact", "approx"] = "exact",  # of R1: the gradient itself, or finite differences
+        sigma: float = 0.01,  # noise of the finite differences
         minibatch_group: int = 4,  # samples that the discriminator compares
         optim: dict[str, object] | None = None,
     ) -> None:
@@ -218,6 +224,7 @@ class StyleGAN(AdversarialModule):
         self.loss = LOSSES["non_saturating"]
         self.latent_dim = latent_dim
         self.style_mixing, self.r1_gamma = style_mixing, r1_gamma
+        self.penalty, self.sigma = penalty, sigma
         channels, base = image_shape[0], pyramid(image_shape, variant="stylegan")
         self.growth = Growth(first_stage, base.stages, stable_images, fade_images, lr_factors or (1.0,))
         self.generator = Generator(
@@ -246,10 +253,10 @@ class StyleGAN(AdversarialModule):
         label = self.label(batch)
         with torch.no_grad():
             fake = self.fakes(batch)  # [B, C, H, W]
-        with self.exact():
-            real = self.growth.shrunk(batch["image"], *self.stage()).detach().requires_grad_()
-            real_logits = self.logits(self.shown(real), label)
-            r1 = self.r1_gamma / 2 * zero_centred(real_logits, real)
+        real_logits, slopes = self.sloped(
+            self.reals(batch), label=label, penalty=self.penalty, sigma=self.sigma
+        )
+        r1 = self.r1_gamma / 2 * slopes.mean()
         # Real and fake in passes of their own: minibatch_std must not compare them with each other.
         fake_logits = self.logits(self.shown(fake), label)
         self.observe(real_logits, fake_logits)
@@ -257,12 +264,15 @@ class StyleGAN(AdversarialModule):
 
     def generator_loss(self, batch: Batch) -> Losses:
         fake_logits = self.logits(self.shown(self.fakes(batch)), self.label(batch))
-        return {"adversarial": self.loss.generator(fake_logits)}
+        return {"adversarial": self.loss.generator(self.kept(fake_logits))}
 
     def logits(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         """Of each label's logits, those of `label`."""
         scores: Tensor = self.discriminator(images, *self.stage())
         return scores[:, 0] if label is None else scores.gather(1, label[:, None])[:, 0]
+
+    def reals(self, batch: Batch) -> Tensor:
+        return self.growth.shrunk(super().reals(batch), *self.stage())
 
     def fakes(self, batch: Batch) -> Tensor:
         """A share of them of mixed styles."""

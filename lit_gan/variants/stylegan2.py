@@ -14,7 +14,7 @@ follow in the official code (R1) or run in float32 (path lengths); bfloat16 inst
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,6 @@ from lit_gan.networks.mapping import Mapping
 from lit_gan.networks.minibatch import minibatch_std
 from lit_gan.networks.resample import Blur, Down, up
 from lit_gan.networks.shape import pyramid, widths_of
-from lit_gan.penalties import zero_centred
 from lit_gan.settings import Optim
 
 TAPS = (1, 3, 3, 1)
@@ -266,6 +265,11 @@ class StyleGAN2(AdversarialModule):
     )
     path_mean: Tensor  # a, the running mean of the path lengths
     truncates: ClassVar[bool] = True
+    refuses: ClassVar[dict[str, str]] = {
+        "dragan": "which has a gradient penalty of its own",
+        "z_consistency": "whose generator draws noise beside z",
+        "z_diversity": "whose generator draws noise beside z",
+    }
 
     def __init__(
         self,
@@ -283,6 +287,8 @@ class StyleGAN2(AdversarialModule):
         max_width: int = 512,
         style_mixing: float = 0.9,  # share of samples that have two styles
         r1_gamma: float = 10.0,
+        penalty: Literal["exact", "approx"] = "exact",  # of R1: the gradient itself, or finite differences
+        sigma: float = 0.01,  # noise of the finite differences
         r1_interval: int = 16,  # discriminator steps from one R1 to the next
         path_weight: float = 2.0,  # of the path lengths' variance; 0: without
         path_interval: int = 4,  # generator steps from one to the next
@@ -296,6 +302,7 @@ class StyleGAN2(AdversarialModule):
         self.loss = LOSSES["non_saturating"]
         self.latent_dim = latent_dim
         self.style_mixing, self.r1_gamma, self.r1_interval = style_mixing, r1_gamma, r1_interval
+        self.penalty, self.sigma = penalty, sigma
         self.path_weight, self.path_interval, self.path_shrink = path_weight, path_interval, path_shrink
         self.register_buffer("path_mean", torch.zeros(()))
         of_g = (latent_dim, w_dim, mapping_depth, mapping_lr, width, max_width)
@@ -310,11 +317,11 @@ class StyleGAN2(AdversarialModule):
             fake = self.fakes(batch)  # [B, C, H, W]
         terms: Losses = {}
         if self.d_updates % self.r1_interval == 0:
-            with self.exact():
-                real = batch["image"].detach().requires_grad_()
-                real_logits = self.logits(self.shown(real), label)
-                # / 2 of the paper, x interval so that its average over time stays.
-                terms["r1"] = self.r1_gamma / 2 * self.r1_interval * zero_centred(real_logits, real)
+            real_logits, slopes = self.sloped(
+                batch["image"], label=label, penalty=self.penalty, sigma=self.sigma
+            )
+            # / 2 of the paper, x interval so that its average over time stays.
+            terms["r1"] = self.r1_gamma / 2 * self.r1_interval * slopes.mean()
         else:
             real_logits = self.logits(self.shown(batch["image"]), label)
         # Real and fake in passes of their own: minibatch_std must not compare them with each other.
@@ -324,7 +331,7 @@ class StyleGAN2(AdversarialModule):
 
     def generator_loss(self, batch: Batch) -> Losses:
         fake_logits = self.logits(self.shown(self.fakes(batch)), self.label(batch))
-        terms = {"adversarial": self.loss.generator(fake_logits)}
+        terms = {"adversarial": self.loss.generator(self.kept(fake_logits))}
         updates = self.d_updates // self.optim.d_steps_per_g_step  # of the generator, this one included
         if self.path_weight > 0 and updates % self.path_interval == 0:
             lengths = self.path_lengths(batch)

@@ -10,6 +10,7 @@ Differs: the generator's step reuses the reals' batch size, and what comes with 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -32,6 +33,9 @@ class WGAN(AdversarialModule):
         beta2=0.99,
         d_steps_per_g_step=5,  # n_critic
     )
+    refuses: ClassVar[Mapping[str, str]] = {
+        "dragan": "whose clipped weights hold the slope far below 1",
+    }
 
     def __init__(
         self,
@@ -73,7 +77,7 @@ class WGAN(AdversarialModule):
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:
-        return {"adversarial": self.loss.generator(self.logits(self.shown(self.fakes(batch))))}
+        return {"adversarial": self.loss.generator(self.kept(self.logits(self.shown(self.fakes(batch)))))}
 
     def fakes(self, batch: Batch) -> Tensor:
         fake: Tensor = self.generator(self.latents(batch))

@@ -12,6 +12,7 @@ frequencies, where the paper's are uniform.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -53,6 +54,9 @@ class Critic(nn.Sequential):
 class WGANGP(AdversarialModule):
     optim_defaults: ClassVar[Optim] = Optim(lr=2e-4, beta1=0.0, beta2=0.9, d_steps_per_g_step=5)
     relative: ClassVar[bool] = True
+    refuses: ClassVar[Mapping[str, str]] = {
+        "dragan": "which has a gradient penalty of its own",
+    }
 
     def __init__(
         self,
@@ -100,7 +104,7 @@ class WGANGP(AdversarialModule):
         )  # [2B, Z]: a generator batch of twice the critic's
         label = batch["label"].repeat(2) if self.conditional else None
         scores = self.discriminator(self.shown(self.generator(z, label)))
-        terms = {"adversarial": self.loss.generator(scores[:, 0])}
+        terms = {"adversarial": self.loss.generator(self.kept(scores[:, 0]))}
         if label is not None:
             terms["class"] = self.g_class_weight * F.cross_entropy(scores[:, 1:].float(), label)
         return terms

@@ -1,0 +1,213 @@
+"""Terms beside the variant's own: their arithmetic, who admits them, and that no run forgets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+import processes
+from lit_gan.config import compose
+from lit_gan.errors import UserError
+from lit_gan.players import frozen, total
+from lit_gan.regularise import KEYS, Anchors
+from lit_gan.regularisers import difference, highest, lecam, mirrored_at_random, perturbed
+from lit_gan.resume import compose_run
+from lit_gan.train import train
+from tiny import ARCHS, TRAINED, arguments, largest_difference, state, tiny_batch, tiny_module, tiny_run
+
+arch = pytest.mark.parametrize("arch", ARCHS)
+ASKED = dict.fromkeys(KEYS, "0.5") | {"top_k": "0.5"}
+
+
+# -- functions ----------------------------------------------------------------------------------------------------------
+
+
+def test_lecam_draws_each_side_to_the_others_average():
+    real, fake = torch.tensor([1.0, 3.0], requires_grad=True), torch.tensor([[0.0], [-2.0]])
+
+    term = lecam(real, fake, torch.tensor(2.0), torch.tensor(-1.0))
+
+    assert term.item() == ((1 + 1) ** 2 + (3 + 1) ** 2) / 2 + ((0 - 2) ** 2 + (-2 - 2) ** 2) / 2
+    term.backward()
+    assert real.grad.tolist() == [2.0, 4.0]
+
+
+def test_difference_is_a_mean_of_squares_and_of_equal_shapes_alone():
+    assert difference(torch.tensor([[1.0], [2.0]]), torch.tensor([[0.0], [4.0]])).item() == 2.5
+    with pytest.raises(ValueError, match="shapes"):
+        difference(torch.zeros(4, 1), torch.zeros(4))
+
+
+def test_highest_logits_are_kept_with_their_gradient():
+    logits = torch.tensor([[3.0], [-1.0], [5.0], [0.0], [4.0]], requires_grad=True)
+
+    kept = highest(logits, 0.5)
+
+    assert sorted(kept.flatten().tolist()) == [3, 4, 5]  # 2.5 rounded up
+    kept.sum().backward()
+    assert logits.grad.flatten().tolist() == [1, 0, 1, 0, 1]
+    assert highest(logits, 1.0) is logits
+    assert highest(logits, 1e-6).tolist() == [[5.0]]
+    assert len(highest(torch.randn(10), 0.7)) == 7  # 0.7 * 10 is a little more than 7
+    assert highest(torch.tensor([[1.0, 5.0], [4.0, 4.0]]), 0.5).tolist() == [[4.0, 4.0]]
+
+
+def test_images_are_mirrored_whole_and_half_of_the_time():
+    images = torch.arange(6.0).reshape(1, 1, 2, 3).expand(2000, -1, -1, -1)
+
+    seen = mirrored_at_random(images)
+
+    turned = (seen == images.flip(3)).flatten(1).all(1)
+    assert torch.equal(turned, ~(seen == images).flatten(1).all(1))
+    assert turned.float().mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_perturbation_has_half_the_deviation_of_the_images():
+    images = 3 * torch.rand(50, 1, 20, 20)
+
+    around = perturbed(images)
+
+    assert around.requires_grad
+    assert around.is_leaf
+    assert (around - images).std().item() == pytest.approx(0.5 * images.std().item(), rel=0.03)
+
+
+# -- LeCam's averages ---------------------------------------------------------------------------------------------------
+
+
+def _updates() -> torch.Tensor:
+    """Logits of 8 samples, reals then fakes, in each of 5 updates."""
+    return torch.randn(5, 2, 8, generator=torch.Generator().manual_seed(0))
+
+
+def _anchors_on_two(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    anchors = Anchors(0.9)
+    for real, fake in _updates():
+        anchors.observe(real[4 * rank :][:4], fake[4 * rank :][:4])
+        anchors.advance()
+    torch.save(anchors.value, f"{folder}/{rank}")
+    dist.destroy_process_group()
+
+
+def test_averages_of_logits_start_at_the_first_and_move_by_one_minus_decay_on_all_ranks_alike(tmp_path):
+    processes.on_ranks(2, _anchors_on_two, str(tmp_path))
+
+    anchors, expected = Anchors(0.9), None
+    for logits in _updates():
+        for part in (slice(0, 4), slice(4, 8)):  # micro-batches
+            anchors.observe(logits[0, part], logits[1, part])
+        anchors.advance()
+        mean = logits.mean(1)
+        expected = mean if expected is None else 0.9 * expected + 0.1 * mean
+    torch.testing.assert_close(anchors.value, expected)
+    for rank in (0, 1):
+        torch.testing.assert_close(torch.load(tmp_path / str(rank)), expected)
+
+
+# -- with the variants --------------------------------------------------------------------------------------------------
+
+
+@arch
+def test_variant_is_regularised_by_whatever_it_does_not_refuse(arch):
+    refused = tiny_module(arch).refuses
+    assert set(refused) <= set(KEYS)
+    for key in refused:
+        with pytest.raises(UserError, match=rf"regularise\.{key} is not for"):
+            tiny_module(arch, f"regularise.{key}={ASKED[key]}")
+    asked = [key for key in KEYS if key not in refused]
+    settings = [f"regularise.{key}={ASKED[key]}" for key in asked]
+    module = tiny_module(arch, *settings)
+    batch = tiny_batch(module)
+
+    with frozen(module.generator.parameters()):
+        first = module.losses("d", batch)
+        module.regularise.advance()
+        terms = module.losses("d", batch)
+        total(terms).backward()
+
+    assert set(terms) - set(first) == {"lecam"}  # nothing to be drawn to before
+    of_d = set(asked) - {"z_diversity", "top_k"}
+    assert of_d <= set(terms)
+    assert all(terms[key].item() > 0 for key in of_d)
+    assert all(p.grad is None for p in module.generator.parameters())
+    if "z_diversity" in asked:
+        assert module.losses("g", batch)["z_diversity"].item() < 0
+
+
+@arch
+def test_generator_learns_from_the_fakes_that_the_discriminator_likes(arch):
+    if "top_k" in tiny_module(arch).refuses:
+        return
+    found = []
+    for images in (0, 100):
+        module = tiny_module(arch, "regularise.top_k=0.5", "regularise.top_k_images=100")
+        module.images_seen = images
+        torch.manual_seed(5)
+        kept = []
+        module.loss = type(module.loss)(
+            module.loss.discriminator, lambda fake, kept=kept: kept.append(fake) or fake.sum()
+        )
+        module.generator_loss(tiny_batch(module))
+        found.append(kept[0].flatten())
+    everything, best = found
+    assert len(best) == len(everything) / 2
+
+
+def test_generator_terms_keep_images_apart_by_the_paper():
+    module = tiny_module("dcgan", "regularise.z_diversity=0.5", "regularise.z_sigma=0.05").eval()
+    batch = tiny_batch(module)
+    torch.manual_seed(7)
+    term = module.regularise.terms("g", module, batch)["z_diversity"]
+
+    torch.manual_seed(7)
+    z = torch.randn(4, module.latent_dim)
+    moved = z + 0.05 * torch.randn_like(z)
+    torch.testing.assert_close(term, -0.5 * (module.generator(z) - module.generator(moved)).square().mean())
+
+
+def test_consistency_sees_the_augmentation_of_the_real_it_is_compared_with(monkeypatch):
+    module = tiny_module("hinge-dcgan", "regularise.consistency=10", "augment=ada", "augment.p=1")
+    monkeypatch.setattr(
+        module.regularise, "moved", lambda images: images
+    )  # T is nothing: so must the term be
+
+    terms = module.losses("d", tiny_batch(module))
+
+    assert terms["consistency"].item() == pytest.approx(0, abs=1e-8)
+
+
+# -- runs and settings --------------------------------------------------------------------------------------------------
+
+ALL = [
+    "regularise.lecam=0.3",
+    "regularise.z_diversity=0.5",
+    "regularise.consistency=10",
+    "regularise.dragan=10",
+]
+
+
+def test_resumed_run_has_the_averages_of_the_unbroken_one(tmp_path: Path):
+    settings = [*ALL, "regularise.top_k=0.5", "regularise.top_k_images=40"]
+    straight = tiny_run("dcgan", tmp_path / "a", *settings, "run.images=64")
+    broken = tiny_run("dcgan", tmp_path / "b", *settings, "run.images=32")
+    assert train(compose_run([f"resume={broken}", "run.images=64"])) == 0
+
+    a, b = state(straight), state(broken)
+    assert a["lit_gan"]["regularise"] == b["lit_gan"]["regularise"]
+    assert a["lit_gan"]["regularise"]["updates"] == 8
+    assert not [name for name in a["state_dict"] if "regularise" in name]
+    assert largest_difference(*({key: c[key] for key in TRAINED} for c in (a, b))) == 0
+
+
+def test_what_cannot_be_is_a_line():
+    with pytest.raises(UserError, match=r"regularise\.consistency shifts images, and the data are points"):
+        tiny_module("gan", "regularise.consistency=1", image_shape=(2, 1, 1))
+    with pytest.raises(UserError, match=r"regularise\.top_k=0.* must be above 0"):
+        tiny_module("dcgan", "regularise.top_k=0")
+    with pytest.raises(UserError, match=r"regularise\.top_k = 1\.5 must be at most 1"):
+        compose(arguments("dcgan", "regularise.top_k=1.5"))
+    assert tiny_module("dcgan").regularise is None
