@@ -56,8 +56,8 @@ def test_scores_of_lit_gan_eval_and_of_another_protocol_do_not_count():
     assert best_evaluation([other, made(20, fid=3.0), made(20, "final", fid=2.0)]) == (20, "fid", 3.0)
 
 
-def test_every_metric_but_authenticity_has_the_direction_that_its_class_has():
-    assert set(METRICS) - set(BETTER) == {"authenticity"}
+def test_every_metric_that_has_a_clear_direction_has_that_of_its_class():
+    assert set(METRICS) - set(BETTER) == {"authenticity", "lpips-diversity", "ppl"}
     for name, better in BETTER.items():
         assert metric_class(name).higher_is_better == (better == "higher"), name
 

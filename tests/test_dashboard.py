@@ -15,6 +15,7 @@ from lit_gan.dashboard import names_logged, panels_for, view
 from lit_gan.run import RunFolder
 from lit_gan.wandb_file import names as in_wandb
 from tiny import tiny_run
+from wandb_records import records
 
 SCORED = [
     "eval.metrics=[fid,kid,modes]",
@@ -28,9 +29,11 @@ SCORED = [
 def run(cache, tmp_path_factory) -> Path:
     """A run that has logged to W&B offline, and to a CSV."""
     folder = tmp_path_factory.mktemp("dashboard") / "runs"
-    return tiny_run(
+    path = tiny_run(
         "wgan-gp", folder, "run.images=160", "logger=[csv,wandb]", "eval.every_images=80", *SCORED
     )
+    records(path / "wandb")  # waits until all is written
+    return path
 
 
 def test_names_of_a_run_are_those_that_wandb_has(run):

@@ -184,7 +184,7 @@ FAKE = """if True:
         sys.exit(2)
     if "waits" in place.name and "resume" not in steps[0]:
         (place.parent / "waiting").touch()
-        time.sleep(60)
+        time.sleep(240)
     save(16)
     """
 
@@ -246,7 +246,7 @@ def test_same_command_again_does_what_is_left_and_a_wider_grid_adds(fake, capsys
 )
 def test_signal_reaches_the_runs_and_they_are_waited_for(number, sent, code, fake, capsys):
     def interrupt() -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120  # of a busy machine
         while not Path("runs/s/waiting").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         os.kill(os.getpid(), number)
