@@ -27,6 +27,7 @@ from lit_gan import schedules
 from lit_gan.augment import Augmenter
 from lit_gan.ema import EMA, ramped_half_life
 from lit_gan.errors import UserError
+from lit_gan.freezing import freeze_first
 from lit_gan.monitor import Monitor
 from lit_gan.penalties import Penalty, squared_norm, squared_slope
 from lit_gan.players import Batch, Losses, Player, frozen, parameters_of, split, total
@@ -64,6 +65,7 @@ class AdversarialModule(L.LightningModule):
     discriminator: nn.Module
     latent_dim: int
     num_classes: int = 0  # that the networks are built for
+    grows: bool = False  # whether layers of the discriminator come to life while it trains
     standing_batches: int = 0  # of fakes, for batch norm's statistics in inference; 0: its running averages
 
     def __init__(self, optim: Mapping[str, Any] | None = None) -> None:
@@ -114,7 +116,13 @@ class AdversarialModule(L.LightningModule):
     # -- what a variant uses ----------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Make the average of the generator, once both players exist."""
+        """Make the average of the generator and freeze what `optim.freeze_d` says, once both players exist."""
+        if self.optim.freeze_d and self.grows:
+            raise UserError(
+                f"optim.freeze_d={self.optim.freeze_d}: the layer nearest to the image changes while the discriminator "
+                "grows; start grown up by model.stable_images=0 model.fade_images=0, or leave freeze_d at 0"
+            )
+        freeze_first(self.discriminator, self.optim.freeze_d)
         width = self.optim.ema_width
         if width is not None:
             gamma_of(2 * width)  # raises where it is none
@@ -236,14 +244,14 @@ class AdversarialModule(L.LightningModule):
     def make_optimizer(
         self, parameters: Iterable[nn.Parameter], lr: float, *, lazy_interval: int | None = None
     ) -> Optimizer:
-        """The optimiser that `self.optim` names, fused where it exists.
+        """The optimiser that `self.optim` names, fused where it exists, of those `parameters` that are not frozen.
 
         With `lazy_interval` k, a penalty taken in every k-th step only, Adam's rate and moments are corrected by
         k / (k + 1) as in Karras et al. 2020, appendix B.
         """
         o = self.optim
         c = lazy_interval / (lazy_interval + 1) if lazy_interval and lazy_interval > 1 else 1.0
-        params = list(parameters)
+        params = [parameter for parameter in parameters if parameter.requires_grad]
         optimizer: Optimizer
         if o.name == "adam":
             betas = (o.beta1**c, o.beta2**c)

@@ -13,6 +13,7 @@ from typing import Any
 from lit_gan.config import Config, compose
 from lit_gan.errors import UserError
 from lit_gan.train import assemble, quiet, resolve_machine
+from lit_gan.transfer import begin, origin_of
 
 
 def main() -> int:
@@ -36,7 +37,10 @@ def main() -> int:
 def check(config: Config) -> None:
     """Raise the `UserError` that `lit-gan train` would raise before its first step."""
     resolve_machine(config)
-    assemble(config)
+    origin = origin_of(config)
+    _, module, _, _ = assemble(config)
+    if origin is not None:
+        begin(module, origin)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from lit_gan.errors import UserError
 from lit_gan.run import RunFolder, newest_run
 
 ARCHIVES = (".zip", ".parquet")  # files of images, not checkpoints
-CHOICES = ("arch", "variant", "data.name", "data.source", "experiment")  # what makes a run this run
+# what makes a run this run
+CHOICES = ("arch", "variant", "data.name", "data.source", "experiment", "run.start_from")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ def compose_run(overrides: Sequence[str]) -> Plan:
         return Plan(compose(overrides))
     config = compose([o for o in overrides if not o.startswith("resume=")]) if resume == "auto" else None
     found = (
-        _auto(config) if config is not None else _named(str(resume), Path(str(given.get("run.dir", "runs"))))
+        _auto(config)
+        if config is not None
+        else named_run(str(resume), Path(str(given.get("run.dir", "runs"))))
     )
     if found is None:
         assert config is not None
@@ -49,7 +52,7 @@ def compose_run(overrides: Sequence[str]) -> Plan:
 
 def compose_saved(name: str, overrides: Sequence[str]) -> Plan:
     """The plan of `lit-gan eval` and `sample`: a finished or running run, with `overrides` on top."""
-    run, checkpoint = _named(name, Path("runs"))
+    run, checkpoint = named_run(name, Path("runs"))
     return Plan(_compose_over(run, overrides), run, checkpoint)
 
 
@@ -82,7 +85,7 @@ def compose_comparison(
         return Comparison(Plan(_compose_over(run, [*chosen, *rest]), run, checkpoint), against=reference)
     if reference is None:
         if not Path(source).expanduser().exists():
-            _named(source, Path("runs"))  # raises: without --against it can only be meant as a run
+            named_run(source, Path("runs"))  # raises: without --against it can only be meant as a run
         raise UserError(
             f"{source} is not a run: to score its images, say against what, by --against DATA or --against FOLDER"
         )
@@ -121,7 +124,8 @@ def _auto(config: Config) -> tuple[RunFolder, None] | None:
     return None if newest is None else (newest, None)
 
 
-def _named(name: str, parent: Path) -> tuple[RunFolder, Path | None]:
+def named_run(name: str, parent: Path) -> tuple[RunFolder, Path | None]:
+    """The run called `name`, itself or in `parent`, and the checkpoint if it is one; a `UserError` where it is neither."""
     if (found := _find(name, parent)) is not None:
         return found
     for path in (Path(name), parent / name):

@@ -76,6 +76,10 @@ class RunFolder:
         write_text(self.results, json.dumps(results, indent=1) + "\n")
         return results
 
+    def note(self, **about: Any) -> None:
+        """Write facts about the run into `results.json`, beside its evaluations."""
+        write_text(self.results, json.dumps({**self.read_results(), **about}, indent=1) + "\n")
+
     def was_evaluated(self, images_seen: int) -> bool:
         """Whether training has scored the checkpoint at `images_seen`; its last word on the budget's is "training" too."""
         return any(

@@ -29,6 +29,9 @@ class Optim:
     ema_half_life: float = 0.0  # images; 0: the generator is not averaged
     ema_ramp: float | None = 0.05  # half-life at most this share of the images seen
     ema_start: int = 0  # images up to which the average is a copy
+    freeze_d: int = (
+        0  # layers of the discriminator, from the image on, that keep their weights: docs/small-data.md
+    )
     ema_width: float | None = None  # relative width of power-function averages, instead: see docs/averages.md
 
 
@@ -69,6 +72,7 @@ class Run:
     name: str | None = None  # null: <arch>-<data>-<first free number>
     dir: str = "runs"
     images: int = 100_000  # the budget, in images shown to the discriminator
+    start_from: str | None = None  # a run or checkpoint whose weights it begins with: docs/small-data.md
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,7 @@ AT_LEAST: dict[str, float] = {  # the smallest value that makes sense; null is l
             "optim.ema_start",
             "optim.clip_norm",
             "optim.lr_end",
+            "optim.freeze_d",
         ),
         0,
     ),

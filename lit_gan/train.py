@@ -44,6 +44,7 @@ from lit_gan.resume import Plan
 from lit_gan.run import RunFolder, check_free, new_run, write_text
 from lit_gan.settings import Trainer
 from lit_gan.strategy import FlatReduceStrategy
+from lit_gan.transfer import Start, begin, origin_of
 
 
 def train(plan: Plan) -> int:
@@ -59,7 +60,9 @@ def train(plan: Plan) -> int:
     prepare_machine(accelerator, devices, tf32=machine.tf32)
 
     L.seed_everything(config["seed"], workers=True, verbose=False)
+    origin = origin_of(config) if plan.run is None else None  # a run that goes on has its own weights
     data, module, extractor, lpips = assemble(config)
+    start = begin(module, origin) if origin is not None else None
     checkpoint = newest_whole(plan.run, plan.checkpoint) if plan.run is not None else None
     saved = load(checkpoint) if checkpoint is not None else {}
     record = saved.get("lit_gan", {})
@@ -72,6 +75,7 @@ def train(plan: Plan) -> int:
                 f"{checkpoint} is made by `lit-gan average` and cannot be trained: resume its run"
             )
         check_fits(checkpoint, module)
+        _check_frozen(checkpoint, record, config)
     budget = _budget(config, module)
     if resumed_at >= budget:
         assert plan.run is not None
@@ -91,6 +95,8 @@ def train(plan: Plan) -> int:
             f"# lit-gan {__version__}: the resolved configuration of this run\n{config.yaml()}",
         )
         lock = _lock(run)
+        if start is not None:
+            run.note(started_from=start.record())
         if checkpoint is not None:
             run.forget_after(resumed_at)
             set_aside(run, resumed_at)
@@ -104,6 +110,7 @@ def train(plan: Plan) -> int:
         "image_shape": list(data.image_shape),
         "num_classes": data.num_classes,
         "class_names": list(data.class_names),
+        "started_from": start.record() if start is not None else record.get("started_from"),
     }
 
     signals = StopOnSignal()
@@ -133,7 +140,8 @@ def train(plan: Plan) -> int:
     )
     if leader:
         print(
-            _opening(config, module, data, run, resumed_at, budget, accelerator, precision, world), flush=True
+            _opening(config, module, data, run, start, resumed_at, budget, accelerator, precision, world),
+            flush=True,
         )
     signals.install()
     try:
@@ -246,6 +254,16 @@ def _check(config: Config, world: int) -> None:
         metric_class(name)
 
 
+def _check_frozen(checkpoint: Path, record: dict[str, Any], config: Config) -> None:
+    """The moments in a checkpoint are of the layers that its run did not freeze."""
+    before, now = record["config"]["optim"].get("freeze_d", 0), config.get("optim.freeze_d")
+    if before != now:
+        raise UserError(
+            f"{checkpoint} was trained with optim.freeze_d={before}, not {now}: leave it as the run has it, or begin a "
+            f"new run by run.start_from={checkpoint}"
+        )
+
+
 def _budget(config: Config, module: AdversarialModule) -> int:
     """`run.images`, rounded up to whole steps."""
     images: int = config.get("run.images")
@@ -291,8 +309,8 @@ def _arrange_layout(module: AdversarialModule, machine: Trainer) -> None:
 
 
 def _opening(
-    config: Config, module: AdversarialModule, data: ImageData, run: RunFolder, resumed_at: int, budget: int,
-    accelerator: str, precision: str, world: int,
+    config: Config, module: AdversarialModule, data: ImageData, run: RunFolder, start: Start | None, resumed_at: int,
+    budget: int, accelerator: str, precision: str, world: int,
 ) -> str:  # fmt: skip
     def millions(network: torch.nn.Module) -> str:
         return f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M"
@@ -306,6 +324,8 @@ def _opening(
         f"{accelerator} x{world}, {precision}, torch {torch.__version__}, Python {platform.python_version()}",
         f"run {run.path}: {f'goes on at {resumed_at / 1000:g} of ' if resumed_at else ''}{budget / 1000:g} kimg",
     ]
+    if start is not None:
+        lines.append(str(start))
     if data.skipped:
         lines.append(f"{len(data.skipped)} images did not decode and were skipped, such as {data.skipped[0]}")
     return "\n".join(lines)

@@ -63,6 +63,11 @@ class Growth:
             return self.first + grown, 1.0
         return self.first + grown + 1, faded / self.fade
 
+    @property
+    def grows(self) -> bool:
+        """Whether training begins before the last stage."""
+        return self.at(0) != (self.last, 1.0)
+
     def phase(self, images_seen: int) -> int:
         """A number that changes where a fade begins and where it ends, and nowhere else."""
         stage, alpha = self.at(images_seen)
@@ -156,6 +161,10 @@ class GrowingDiscriminator(nn.Module):
             widths[0] * base.height * base.width, widths[0], gain=SQRT2, bias_gain=1.0
         )
         self.head = EqualizedLinear(widths[0], outputs)
+
+    def in_order(self) -> list[nn.Module]:
+        """Its parts from the image to the logit, grown up."""
+        return [self.from_images[-1], *reversed(self.blocks), self.conv, self.dense, self.head]
 
     def forward(self, images: Tensor, stage: int | None = None, alpha: Tensor | None = None) -> Tensor:
         last = len(self.blocks)

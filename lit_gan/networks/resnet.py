@@ -123,6 +123,13 @@ class Discriminator(nn.Module):
         if self.embed is not None:
             init_uniform(self.embed.weight, gain=1.0)
 
+    def in_order(self) -> list[nn.Module]:
+        """Its parts from the image to the logit."""
+        parts = list(self.blocks)
+        if self.place is not None:
+            parts.insert(self.place + 1, self.attention)
+        return [*parts, self.head, *([] if self.embed is None else [self.embed])]
+
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         h = channels_last(images)
         for i, block in enumerate(self.blocks):

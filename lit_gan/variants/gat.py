@@ -177,9 +177,9 @@ class DiscriminatorBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int, rotary: Rotary) -> None:
         super().__init__()
-        self.attention, self.mlp = Attention(dim, heads, rotary), SwiGLU(dim)
+        self.norm1, self.attention = RMSNorm(dim), Attention(dim, heads, rotary)
+        self.norm2, self.mlp = RMSNorm(dim), SwiGLU(dim)
         self.apply(init_xavier)
-        self.norm1, self.norm2 = RMSNorm(dim), RMSNorm(dim)
         self.scale1, self.scale2 = (nn.Parameter(torch.full((dim,), 0.1)) for _ in range(2))
 
     def forward(self, h: Tensor) -> Tensor:

@@ -142,6 +142,7 @@ class ProGAN(AdversarialModule):
         self.discriminator = GrowingDiscriminator(
             image_shape[0], base, width=width, max_width=max_width, group=minibatch_group, outputs=1 + classes
         )
+        self.grows = self.growth.grows
         self.finish()
 
     def discriminator_loss(self, batch: Batch) -> Losses:

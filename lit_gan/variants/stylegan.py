@@ -247,6 +247,7 @@ class StyleGAN(AdversarialModule):
             outputs=max(classes, 1),
             blur=True,
         )
+        self.grows = self.growth.grows
         self.finish()
 
     def discriminator_loss(self, batch: Batch) -> Losses:

@@ -91,7 +91,8 @@ class WGAN(AdversarialModule):
     def after_step(self, player: Player) -> None:
         if player == "d":
             for parameter in self.discriminator.parameters():
-                parameter.clamp_(-self.clip, self.clip)
+                if parameter.requires_grad:  # not what optim.freeze_d holds
+                    parameter.clamp_(-self.clip, self.clip)
 
     def generator_turn(self) -> bool:
         step = self.d_updates // self.optim.d_steps_per_g_step  # trainer steps so far, this one included
