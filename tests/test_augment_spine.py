@@ -20,7 +20,17 @@ from lit_gan.resume import compose_run
 from lit_gan.sample import load
 from lit_gan.settings import Augment
 from lit_gan.train import train
-from tiny import ARCHS, TRAINED, arguments, largest_difference, state, tiny_batch, tiny_module, tiny_run
+from tiny import (
+    ARCHS,
+    STAGES,
+    TRAINED,
+    arguments,
+    largest_difference,
+    state,
+    tiny_batch,
+    tiny_module,
+    tiny_run,
+)
 
 CPU = torch.device("cpu")
 RISING = ["augment=ada", "augment.target=-1", "augment.images=80"]  # some real is always taken for real
@@ -134,13 +144,20 @@ def test_both_players_see_augmented_images_and_gradients_reach_the_generator(arc
     d = total(module.discriminator_loss(batch))
     assert sum(shape[0] for shape in shapes) >= (4 if module.fresh_reals_for_generator else 8)
     d.backward()
-    assert all(p.grad.isfinite().all() for p in module.discriminator.parameters())
+    reached = [p.grad for p in module.discriminator.parameters() if p.grad is not None]
+    assert reached
+    assert all(gradient.isfinite().all() for gradient in reached)
     shapes.clear()
     module.zero_grad(set_to_none=True)
     with frozen(module.discriminator.parameters()):
         total(module.generator_loss(batch)).backward()
     assert shapes
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.generator.parameters())
+    reached = [p.grad for p in module.generator.parameters() if p.grad is not None]
+    assert len(reached) == len(list(module.generator.parameters())) or arch in STAGES, (
+        "some still have to grow"
+    )
+    assert reached
+    assert all(gradient.isfinite().all() for gradient in reached)
 
 
 @arch
