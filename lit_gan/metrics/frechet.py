@@ -51,7 +51,7 @@ def frechet_distance(
     root = covariance_root(cov1) if root1 is None else _double(root1)
     mean1, cov1, mean2, cov2 = (_double(value).to(root.device) for value in (mean1, cov1, mean2, cov2))
     product = root.T @ cov2 @ root
-    eigenvalues = torch.linalg.eigvalsh((product + product.T) / 2).clamp_min(0)
+    eigenvalues = torch.linalg.eigvalsh(product).clamp_min(0)  # reads one triangle: symmetric but for rounding
     spread: Tensor = cov1.trace() + cov2.trace() - 2 * eigenvalues.sqrt().sum()
     distance = (mean1 - mean2).square().sum() + spread
     return distance.clamp_min(0)  # rounding: equal Gaussians would end at -1e-13
@@ -203,7 +203,9 @@ class FrechetDistance(EvaluationMetric):
         if n < 2:
             raise ValueError(f"a covariance needs 2 {side} samples, got {int(n)}")
         mean = total / n
-        return Statistics(int(n), mean + self.shift, (outer - n * torch.outer(mean, mean)) / (n - 1))
+        # (outer - n mean mean^T) / (n - 1), in one pass over what may be 33.5 MB
+        cov = torch.addr(outer, mean, mean, beta=1 / (int(n) - 1), alpha=-int(n) / (int(n) - 1))
+        return Statistics(int(n), mean + self.shift, cov)
 
 
 def _double(value: Tensor) -> Tensor:
