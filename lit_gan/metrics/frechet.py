@@ -51,7 +51,9 @@ def frechet_distance(
     root = covariance_root(cov1) if root1 is None else _double(root1)
     mean1, cov1, mean2, cov2 = (_double(value).to(root.device) for value in (mean1, cov1, mean2, cov2))
     product = root.T @ cov2 @ root
-    eigenvalues = torch.linalg.eigvalsh(product).clamp_min(0)  # reads one triangle: symmetric but for rounding
+    eigenvalues = torch.linalg.eigvalsh(product).clamp_min(
+        0
+    )  # reads one triangle: symmetric but for rounding
     spread: Tensor = cov1.trace() + cov2.trace() - 2 * eigenvalues.sqrt().sum()
     distance = (mean1 - mean2).square().sum() + spread
     return distance.clamp_min(0)  # rounding: equal Gaussians would end at -1e-13
