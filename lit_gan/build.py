@@ -50,11 +50,22 @@ def data_of(config: Config) -> ImageData:
     return data
 
 
-def module_of(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> AdversarialModule:
-    """The variant of a configuration, for images of this shape (C, H, W)."""
+def module_of(
+    config: Config,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    source_shape: tuple[int, int, int] | None = None,
+) -> AdversarialModule:
+    """The variant of a configuration, for images of this shape (C, H, W); a translator's, made of sources of that one."""
     where, _, name = VARIANTS[config["variant"]].partition(":")
     kind: type[AdversarialModule] = getattr(import_module(where), name)
     keywords = {**config.values.get("model", {}), "optim": dict(config["optim"])}
+    if kind.translates:
+        if source_shape is None:
+            raise UserError(
+                f"{config['arch']} translates images and the data have no sources: use data=paired, unpaired, ..."
+            )
+        keywords["source_shape"] = source_shape
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Initializing zero-element")  # is refused below

@@ -59,6 +59,8 @@ class AdversarialModule(L.LightningModule):
         True  # whether a layer of the discriminator does, as batch norm: reals and fakes then go through apart
     )
 
+    translates: ClassVar[bool] = False  # whether generate() makes an image of batch["source"]
+
     refuses: ClassVar[
         Mapping[str, str]
     ] = {}  # keys of `regularise` that make no sense here, and what it is: why
@@ -68,6 +70,9 @@ class AdversarialModule(L.LightningModule):
     latent_dim: int
     num_classes: int = 0  # that the networks are built for
     grows: bool = False  # whether layers of the discriminator come to life while it trains
+    stride: int = 1  # of a translator: the sides of its input are multiples of it
+    scale: int = 1  # of a translator: its output's sides over its input's
+    reach: int | None = None  # of a translator: pixels of the input around a place that matter there; None: all
     standing_batches: int = 0  # of fakes, for batch norm's statistics in inference; 0: its running averages
 
     def __init__(self, optim: Mapping[str, Any] | None = None) -> None:

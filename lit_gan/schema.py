@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent
-GIVEN_BY_DATA = ("image_shape", "num_classes")  # keywords of every variant that nobody types
+GIVEN_BY_DATA = ("image_shape", "num_classes", "source_shape")  # keywords of every variant that nobody types
 
 
 @dataclass(frozen=True)
