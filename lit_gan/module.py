@@ -72,7 +72,9 @@ class AdversarialModule(L.LightningModule):
     grows: bool = False  # whether layers of the discriminator come to life while it trains
     stride: int = 1  # of a translator: the sides of its input are multiples of it
     scale: int = 1  # of a translator: its output's sides over its input's
-    reach: int | None = None  # of a translator: pixels of the input around a place that matter there; None: all
+    reach: int | None = (
+        None  # of a translator: pixels of the input around a place that matter there; None: all
+    )
     standing_batches: int = 0  # of fakes, for batch norm's statistics in inference; 0: its running averages
 
     def __init__(self, optim: Mapping[str, Any] | None = None) -> None:

@@ -1,0 +1,205 @@
+"""An image through a fully convolutional network in overlapping tiles, without seams: memory for a tile, not for the image.
+
+A tile's result is wrong near the edges that it has inside the image, by as many pixels as the network reaches: these are
+left out. Where the network reaches farther than the overlap, as a norm over the whole image does, tiles are faded
+into each other instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from math import isqrt
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Network = Callable[
+    [Tensor], Tensor
+]  # [1, C, H, W] -> [1, C', scale H, scale W]; H and W multiples of its stride
+
+OVERLAP = 64  # pixels that tiles share where the network's reach is not known
+PROBE = 256  # side of the tile by which the network's memory is measured
+SHARE = 0.5  # of the free memory that a tile may take
+UNKNOWN = 512  # side of a tile where the free memory, or what the network takes, cannot be measured
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a network takes images: its stride, its scale, its reach (None: global), and the side of a tile (None: whole)."""
+
+    stride: int = 1
+    scale: int = 1
+    reach: int | None = None
+    tile: int | None = None
+
+    @property
+    def margin(self) -> int:
+        """Pixels of the source at an inner edge that do not count, in whole strides."""
+        return 0 if self.reach is None else -(-self.reach // self.stride) * self.stride
+
+    @property
+    def overlap(self) -> int:
+        """Pixels of the source that neighbours share at least."""
+        return 2 * self.margin if self.reach is not None else -(-OVERLAP // self.stride) * self.stride
+
+    @property
+    def least(self) -> int:
+        """The side below which tiles would not get on."""
+        return self.overlap + self.stride
+
+
+def through(network: Network, image: Tensor, tiling: Tiling) -> Tensor:
+    """What `network` makes of `image` [1, C, H, W], on the processor as float32 [1, C', scale H, scale W].
+
+    Sides that are no multiples of the stride are padded by reflection and cut back.
+    """
+    height, width = image.shape[2:]
+    padded = pad_to(image, tiling.stride)
+    tall, wide = padded.shape[2:]
+    side = tiling.tile
+    if side is None or (side >= tall and side >= wide):
+        made = network(padded).float().cpu()
+    else:
+        side = max(side // tiling.stride * tiling.stride, tiling.least)
+        made = _in_tiles(network, padded, tiling, side)
+    return made[:, :, : height * tiling.scale, : width * tiling.scale]
+
+
+def pad_to(image: Tensor, stride: int) -> Tensor:
+    """`image` [B, C, H, W] with sides that are multiples of `stride`, more to the right and below: reflected."""
+    height, width = image.shape[2:]
+    below, right = -height % stride, -width % stride
+    while below or right:  # a reflection has at most the pixels that are there, but the last
+        now = (min(right, image.shape[3] - 1), min(below, image.shape[2] - 1))
+        if now == (0, 0):  # a side of one pixel
+            return F.pad(image, (0, right, 0, below), mode="replicate")
+        mode = "reflect" if all(now) or image.shape[2] > 1 < image.shape[3] else "replicate"
+        image = F.pad(image, (0, now[0], 0, now[1]), mode=mode)
+        below, right = below - now[1], right - now[0]
+    return image
+
+
+def _in_tiles(network: Network, image: Tensor, tiling: Tiling, side: int) -> Tensor:
+    tall, wide = image.shape[2:]
+    rows, columns = starts(tall, side, tiling), starts(wide, side, tiling)
+    total: Tensor | None = None
+    weights = torch.zeros(1, 1, tall * tiling.scale, wide * tiling.scale)
+    for top, left in product(rows, columns):
+        bottom, right = min(top + side, tall), min(left + side, wide)
+        made = network(image[:, :, top:bottom, left:right]).float().cpu()
+        weight = torch.outer(
+            profile(top, bottom, tall, tiling, neighbours(rows, top, side, tall)),
+            profile(left, right, wide, tiling, neighbours(columns, left, side, wide)),
+        )
+        if total is None:
+            total = torch.zeros(1, made.shape[1], *weights.shape[2:])
+        place = (
+            ...,
+            slice(top * tiling.scale, bottom * tiling.scale),
+            slice(left * tiling.scale, right * tiling.scale),
+        )
+        total[place] += made * weight
+        weights[place] += weight
+    assert total is not None
+    return total / weights
+
+
+def starts(length: int, side: int, tiling: Tiling) -> list[int]:
+    """Where tiles of `side` begin along `length`: whole strides, every pixel covered, an overlap at least."""
+    if side >= length:
+        return [0]
+    step = (side - tiling.overlap) // tiling.stride * tiling.stride
+    last = -(-(length - side) // tiling.stride) * tiling.stride
+    return [*range(0, last, step), last]
+
+
+def neighbours(places: list[int], start: int, side: int, length: int) -> tuple[int, int]:
+    """How many pixels the tile at `start` shares with the one before it and with the one after it."""
+    i = places.index(start)
+    before = min(places[i - 1] + side, length) - start if i else 0
+    after = min(start + side, length) - places[i + 1] if i + 1 < len(places) else 0
+    return before, after
+
+
+def profile(start: int, stop: int, length: int, tiling: Tiling, shared: tuple[int, int]) -> Tensor:
+    """The weight of a tile along one side [scale (stop - start)]: 1, falling at inner edges, 0 in their margin."""
+    at = (torch.arange((stop - start) * tiling.scale) + 0.5) / tiling.scale  # pixels of the source
+    weight = torch.ones_like(at)
+    for inner, distance, overlap in (
+        (start > 0, at, shared[0]),
+        (stop < length, (stop - start) - at, shared[1]),
+    ):
+        if inner:
+            ramp = max(overlap - 2 * tiling.margin, 1)  # where two tiles are both right
+            weight = weight * ((distance - tiling.margin) / ramp).clamp(0, 1)
+    return weight
+
+
+def tile_for(network: Network, image: Tensor, tiling: Tiling) -> tuple[int | None, int | None]:
+    """The side of tiles that fit into the free memory (None: the whole image does), and the bytes a pixel of it takes.
+
+    Measured on a corner of `image` [1, C, H, W], unless memory cannot be measured here: then tiles have UNKNOWN pixels.
+    """
+    height, width = image.shape[2:]
+    probe = pad_to(image[:, :, :PROBE, :PROBE], tiling.stride)
+    free, taken = free_memory(image.device), memory_of(network, probe)
+    if free is None or taken is None:
+        return (None if max(height, width) <= UNKNOWN else max(UNKNOWN, tiling.least)), None
+    each: int = max(taken // (probe.shape[2] * probe.shape[3]), 1)
+    if each * height * width <= SHARE * free:
+        return None, each
+    side = isqrt(int(SHARE * free) // each) // tiling.stride * tiling.stride
+    return max(side, tiling.least), each
+
+
+def memory_of(network: Network, image: Tensor) -> int | None:
+    """Bytes that `network` takes at most for `image`, or None where this cannot be told."""
+    if image.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(image.device)
+        before = torch.cuda.memory_allocated(image.device)
+        network(image)
+        return torch.cuda.max_memory_allocated(image.device) - before
+    if image.device.type != "cpu" or not _forget_peak():
+        return None
+    resident = _status("VmRSS")
+    network(image)
+    peak = _status("VmHWM")
+    return None if resident is None or peak is None else max(peak - resident, 0)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on `device`, within the limit of a container; None where nobody tells."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):  # no container, or one without a limit
+        return free
+    return min(free, max(limit - used, 0))
+
+
+def _forget_peak() -> bool:
+    """Let Linux count this process's peak of memory anew."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _status(name: str) -> int | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
