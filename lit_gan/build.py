@@ -50,8 +50,10 @@ def data_of(config: Config) -> ImageData:
     return data
 
 
-def module_of(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> AdversarialModule:
-    """The variant of a configuration, for images of this shape (C, H, W)."""
+def module_of(
+    config: Config, image_shape: tuple[int, int, int], num_classes: int, *, latents: bool = False
+) -> AdversarialModule:
+    """The variant of a configuration, for images, or `latents`, of this shape (C, H, W)."""
     where, _, name = VARIANTS[config["variant"]].partition(":")
     kind: type[AdversarialModule] = getattr(import_module(where), name)
     keywords = {**config.values.get("model", {}), "optim": dict(config["optim"])}
@@ -67,7 +69,8 @@ def module_of(config: Config, image_shape: tuple[int, int, int], num_classes: in
         raise UserError(f"{config['arch']} for images {image_shape}: {first}; check model.*") from error
     module.seed = config["seed"]
     chosen: Augment = settings(config, "augment")
-    module.augment = build_augmenter(chosen, image_shape=image_shape, duration=module.optim.decay_images)
+    duration = module.optim.decay_images
+    module.augment = build_augmenter(chosen, image_shape=image_shape, duration=duration, alpha=not latents)
     wanted: Regularise = settings(config, "regularise")
     module.regularise = build_regulariser(
         wanted, module, image_shape=image_shape, images=config["run"]["images"]

@@ -153,6 +153,36 @@ def evaluate(source: str, overrides: tuple[str, ...], **options: str | None) -> 
 
 
 @cli.command()
+@click.argument("autoencoder")
+@OVERRIDES
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False), help="The folder; an unfinished one goes on."
+)
+@click.option(
+    "--posterior", is_flag=True, help="Keep its deviations too: training then draws fresh latents from it."
+)
+@click.option(
+    "--batch-size", default=16, show_default=True, type=click.IntRange(min=1), help="Images at a time."
+)
+def encode(autoencoder: str, overrides: tuple[str, ...], **options: Any) -> int:
+    """Write the latents of images under AUTOENCODER, a folder in diffusers' format, to train on.
+
+    \b
+    lit-gan encode sd-vae/ data=folder data.path=photos/ data.image_size=256 data.flip=true --out latents/
+    lit-gan train arch=gat data=latents data.path=latents/
+    lit-gan eval latents/ --metrics fid                 what the autoencoder itself loses
+    """
+    from lit_gan.config import compose
+
+    config = compose(overrides)
+    from lit_gan.encode import encode_data
+
+    for line in encode_data(config, autoencoder, **options):
+        click.echo(line)
+    return 0
+
+
+@cli.command()
 @click.argument("run")
 @click.option(
     "-n", "--number", default=64, show_default=True, type=click.IntRange(min=1), help="How many images."
@@ -174,11 +204,14 @@ def evaluate(source: str, overrides: tuple[str, ...], **options: str | None) -> 
 @click.option(
     "--out", type=click.Path(file_okay=False), help="Where the PNGs go; default RUN/samples/seed<SEED>."
 )
-def sample(run: str, **options: Any) -> int:
+@click.option(
+    "--decoder", metavar="PATH", help="Where the autoencoder of a run on latents lies, if it moved."
+)
+def sample(run: str, decoder: str | None, **options: Any) -> int:
     """Write images of RUN's best checkpoint, or of a checkpoint file, as PNGs and one grid."""
     from lit_gan.resume import compose_saved
 
-    saved = compose_saved(run, ())
+    saved = compose_saved(run, () if decoder is None else (f"data.autoencoder={decoder}",))
     from lit_gan.sample import sample_run
 
     return sample_run(saved, **options)

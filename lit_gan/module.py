@@ -14,7 +14,7 @@ import hashlib
 import inspect
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import lightning as L
 import torch
@@ -36,6 +36,9 @@ from lit_gan.regularise import Regulariser
 from lit_gan.settings import Optim
 from lit_gan.strategy import FlatReduceStrategy, average_gradients
 
+if TYPE_CHECKING:
+    from lit_gan.autoencoder import Decoder
+
 BACKWARD_HOOKS = ("on_before_backward", "on_after_backward")
 __all__ = ["AdversarialModule", "Batch", "Losses", "Player"]
 
@@ -50,6 +53,9 @@ class AdversarialModule(L.LightningModule):
     real_key: ClassVar[str] = "image"  # batch key the fakes are judged against
     optim_defaults: ClassVar[Optim] = Optim()
     truncates: ClassVar[bool] = False  # whether generate() reads batch["truncation"]
+    bounded: ClassVar[bool] = (
+        True  # whether what it makes ends at -1 and 1, as latents of unit variance do not
+    )
     fresh_reals_for_generator: ClassVar[bool] = (
         False  # whether the generator step reads a real batch of its own
     )
@@ -78,6 +84,7 @@ class AdversarialModule(L.LightningModule):
         self.ema_wide: EMA | None = None  # twice as wide, for averages put together after training
         self.augment: Augmenter | None = None
         self.regularise: Regulariser | None = None
+        self.decoder: Decoder | None = None  # of the latents that it is trained on; set by the run
         self.seed = 0  # of the random stream of training; set by the run
         self.run_record: dict[
             str, Any
@@ -109,6 +116,8 @@ class AdversarialModule(L.LightningModule):
     @abstractmethod
     def generate(self, batch: Batch) -> Tensor:
         """Fakes [B, C, H, W] in [-1, 1] from `batch["z"]` (and label), by the averaged weights, without the global RNG.
+
+        Like the reals of training they are latents where there is a `decoder`; `sampling.render` makes images of them.
 
         Called within `lit_gan.sampling.inference`: in eval mode, without gradients, in float32.
         """

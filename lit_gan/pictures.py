@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lit_gan.metrics.protocol import Score
 from lit_gan.run import replace
-from lit_gan.sampling import Batch, Sampleable, inference, sampling_batch, to_uint8
+from lit_gan.sampling import Batch, Sampleable, inference, render, sampling_batch, to_uint8
 
 if TYPE_CHECKING:
     from lit_gan.metrics.extractors import Source
@@ -36,7 +36,7 @@ def draw(module: Sampleable, batch: Batch) -> Tensor:
     size = len(batch["z"])
     with inference(module):
         parts = [
-            module.generate({k: v[i : i + 64] if v.ndim else v for k, v in batch.items()}).float().cpu()
+            render(module, {k: v[i : i + 64] if v.ndim else v for k, v in batch.items()}).float().cpu()
             for i in range(0, size, 64)
         ]
     return torch.cat(parts)

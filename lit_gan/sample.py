@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lit_gan.autoencoder import Decoder
 from lit_gan.build import module_of, settings
 from lit_gan.checkpoints import best_or_last, check_fits
 from lit_gan.checkpoints import load as load_checkpoint
@@ -15,7 +16,7 @@ from lit_gan.hardware import inference_device
 from lit_gan.module import AdversarialModule
 from lit_gan.pictures import grid, grid_batch, is_points, picture
 from lit_gan.resume import Plan, compose_saved
-from lit_gan.sampling import inference, sampling_batch
+from lit_gan.sampling import inference, render, sampling_batch
 
 TOGETHER = 16  # images go through the generator so many at a time: in another shape they round otherwise
 
@@ -56,12 +57,16 @@ class Sampler:
         )
         if self.num_classes and label is None:
             batch["label"] = torch.tensor([i % self.num_classes for i in indices], device=self.module.device)
-        return self.module.generate(batch)
+        return render(self.module, batch)
 
 
-def load(run: str | Path, *, device: str = "cpu") -> Sampler:
-    """The best checkpoint of a run's folder, or a checkpoint file in one, as a `Sampler` on `device`."""
-    return _load(compose_saved(str(run), ()), device)
+def load(run: str | Path, *, device: str = "cpu", decoder: str | Path | None = None) -> Sampler:
+    """The best checkpoint of a run's folder, or a checkpoint file in one, as a `Sampler` on `device`.
+
+    `decoder` is where the autoencoder lies now, if the run is on latents and it moved.
+    """
+    moved = () if decoder is None else (f"data.autoencoder={decoder}",)
+    return _load(compose_saved(str(run), moved), device)
 
 
 def load_module(plan: Plan) -> tuple[AdversarialModule, Path]:
@@ -73,6 +78,9 @@ def load_module(plan: Plan) -> tuple[AdversarialModule, Path]:
     checkpoint = check_fits(path, module)
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])
+    if (latents := record.get("latents")) is not None:
+        module.decoder = Decoder(latents, plan.config["data"].get("autoencoder", ""))
+        module.decoder.load()
     return module.eval(), path
 
 

@@ -13,13 +13,16 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import accumulate
 from math import sqrt
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lit_gan.errors import UserError
+
+if TYPE_CHECKING:
+    from lit_gan.autoencoder import Decoder
 
 Batch = dict[str, Tensor]
 
@@ -114,6 +117,17 @@ def sampling_batch(
             raise UserError(f"{type(module).__name__} has no truncation: leave truncation={truncation} out")
         batch["truncation"] = torch.tensor(float(truncation))
     return {key: value.to(module.device) for key, value in batch.items()}
+
+
+def render(module: Sampleable, batch: Batch) -> Tensor:
+    """Images [B, C, H, W] in [-1, 1] of `batch`: what `module.generate` makes, decoded where that are latents."""
+    return decoded(module, module.generate(batch))
+
+
+def decoded(module: Sampleable, made: Tensor) -> Tensor:
+    """What the variant made, [B, C, H, W], as images."""
+    decoder: Decoder | None = getattr(module, "decoder", None)
+    return made if decoder is None else decoder(made)
 
 
 @contextmanager

@@ -268,10 +268,10 @@ def test_every_experiment_builds_its_networks(name):
     config = compose([f"experiment={name}"])
 
     size = config.get("data.image_size") if config.get("data.name") == "folder" else 32
-    module = built(config, (3, size, size))
+    module = built(config, (4 if config.get("data.name") == "latents" else 3, size, size))
 
     assert name.startswith(f"{config['arch']}-"), "named after its arch and its data"
-    assert config.get("data.name") in ("cifar10", "folder")
+    assert config.get("data.name") in ("cifar10", "folder", "latents")
     assert sum(p.numel() for p in module.parameters()) > 1e5
 
 

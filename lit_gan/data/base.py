@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning as L
 import numpy as np
@@ -22,6 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 from lit_gan.data.decoded import Images
 from lit_gan.data.order import Integers, Order, StepBatches
 from lit_gan.errors import UserError
+
+if TYPE_CHECKING:
+    from lit_gan.autoencoder import Decoder
 
 Batch = dict[str, Tensor]
 
@@ -142,6 +145,15 @@ class ImageData(L.LightningDataModule):
         return channels, height, width
 
     @property
+    def train_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what training sees: of the images, or of their latents."""
+        return self.image_shape
+
+    def decoder(self, *, bounded: bool) -> Decoder | None:
+        """What makes images of what a variant makes, within [-1, 1] if `bounded`; None where that are images."""
+        return None
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         return self.content.class_names
 
@@ -217,7 +229,7 @@ class ImageData(L.LightningDataModule):
             start_step=seen // (self._d_steps * self.batch_size),
         )
         return DataLoader(
-            Gather(self.content, Order(self.size, self._seed), flip=self.flip),
+            self._gather(Order(self.size, self._seed)),
             batch_sampler=cast("Any", batches),  # typed for lists; ours are arrays
             collate_fn=_identity,
             num_workers=self.workers,
@@ -225,6 +237,9 @@ class ImageData(L.LightningDataModule):
             pin_memory=on_cuda,
             persistent_workers=self.workers > 0,
         )
+
+    def _gather(self, order: Order) -> Gather:
+        return Gather(self.content, order, flip=self.flip)
 
     def real_batch(self, indices: Sequence[int] | Integers | Tensor) -> Batch:
         """Images `indices` as stored: [B, C, H, W] uint8 (toy: float) on the CPU, with labels, unflipped."""

@@ -256,7 +256,7 @@ class _Build:
             except Exception as error:  # whatever a broken file makes PIL raise
                 return f"{encoded.name}: {' '.join(str(error).split()) or type(error).__name__}"
 
-        progress = _Progress(self.name, source.size, self.done)
+        progress = Progress(self.name, source.size, self.done)
         flushed = time.monotonic()
         with (self.partial / "images.u8").open("ab") as file, ThreadPoolExecutor(_threads()) as pool:
             while self.done < source.size:
@@ -321,10 +321,13 @@ def _check_share(name: str, skipped: list[str], size: int, max_bad_share: float)
         )
 
 
-class _Progress:
-    """A line on stderr for decodings of more than a second: rewritten on a terminal, rare in a log."""
+class Progress:
+    """A line on stderr for what takes more than a second: rewritten on a terminal, rare in a log."""
 
-    def __init__(self, name: str, total: int, done: int) -> None:
+    def __init__(
+        self, name: str, total: int, done: int, *, doing: str = "decoding", did: str = "decoded"
+    ) -> None:
+        self.doing, self.did = doing, did
         self.name, self.total, self.first = name, total, done
         self.terminal = sys.stderr.isatty()
         self.every = 0.25 if self.terminal else 15.0
@@ -337,18 +340,20 @@ class _Progress:
             return
         rate = max(done - self.first, 1) / (now - self.start)
         left = (self.total - done) / rate
-        line = f"decoding {self.name}: {done:,} of {self.total:,} images, {rate:,.0f}/s, {left:,.0f} s left"
+        line = (
+            f"{self.doing} {self.name}: {done:,} of {self.total:,} images, {rate:,.0f}/s, {left:,.0f} s left"
+        )
         sys.stderr.write(f"\r\x1b[K{line}" if self.terminal else f"{line}\n")
         sys.stderr.flush()
         self.shown = now
 
-    def end(self, done: int, skipped: int) -> None:
+    def end(self, done: int, skipped: int = 0) -> None:
         seconds = time.monotonic() - self.start
         if seconds >= 1 or skipped:
             if self.terminal:
                 sys.stderr.write("\r\x1b[K")
             _say(
-                f"decoded {done:,} images of {self.name} in {seconds:.1f} s"
+                f"{self.did} {done:,} images of {self.name} in {seconds:.1f} s"
                 + f", {skipped:,} skipped" * bool(skipped)
             )
 

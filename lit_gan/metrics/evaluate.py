@@ -23,7 +23,7 @@ from lit_gan.metrics.protocol import Finding, Protocol, Score, Scores
 from lit_gan.metrics.real_images import ImageReference
 from lit_gan.metrics.reference import Features, Floor, Pass, Reference, add_to, broadcast_parts
 from lit_gan.metrics.sums import EvaluationMetric, float64_device
-from lit_gan.sampling import Sampleable, inference, sampling_batch, to_uint8
+from lit_gan.sampling import Sampleable, inference, render, sampling_batch, to_uint8
 
 if TYPE_CHECKING:
     from lit_gan.metrics.lpips import PerceptualNetwork
@@ -293,7 +293,7 @@ def _add_fakes(
             batch = sampling_batch(
                 module, seed, indices, data.num_classes, data.class_weights, truncation=truncation
             )
-            images = module.generate(batch).float()  # [B, C, H, W] in [-1, 1]
+            images = render(module, batch).float()  # [B, C, H, W] in [-1, 1]
             if tuple(images.shape) != (len(indices), *shape):
                 raise ValueError(
                     f"generate() must return {(len(indices), *shape)}, got {tuple(images.shape)}"

@@ -8,6 +8,8 @@ backward pass, so that compiled and fused attention work. The learning rate fall
 of width 768. Presets, patch 2 in the paper: S 12 blocks of 384 with 6 heads, B 12 of 768 with 12, L 24 of 1024 with
 16, XL 28 of 1152 with 16.
 
+On latents, as in the paper (`data=latents`, docs/latents.md), its samples are not clipped; set `output_gain` to 1 there.
+
 Left out: the alignment of the discriminator's features with DINOv2's on reals, which the paper's best figures have;
 guidance at sampling. Differs: in pixels the heads start at a quarter of the paper's scale, which is that of latents; each
 player's step draws its own z; a depth that 4 does not divide places its heads evenly; the running mean of c follows both
@@ -235,6 +237,7 @@ class GAT(AdversarialModule):
         lr=2e-4, beta1=0.0, beta2=0.99, clip_norm=1.0, ema_half_life=355_000.0, ema_ramp=None
     )
     truncates: ClassVar[bool] = True
+    bounded: ClassVar[bool] = False
     relative: ClassVar[bool] = True
     refuses: ClassVar[Mapping[str, str]] = {
         "dragan": "which has a gradient penalty of its own",
@@ -353,7 +356,8 @@ class GAT(AdversarialModule):
 
     def generate(self, batch: Batch) -> Tensor:
         levels: tuple[Tensor, ...] = self.sampler(batch["z"], self.label(batch), batch.get("truncation"))
-        return levels[-1].float().clamp(-1, 1)
+        made = levels[-1].float()
+        return made if self.decoder is not None else made.clamp(-1, 1)  # pixels end there, latents do not
 
     def configure_optimizers(self) -> list[Optimizer]:
         factor = LR_WIDTH / self.width

@@ -65,7 +65,9 @@ class SNGAN(AdversarialModule):
         self.finish()
 
     def discriminator_loss(self, batch: Batch) -> Losses:
-        real, label = dequantised(batch["image"]), self.label(batch)  # [B, C, H, W], [B]
+        real, label = batch["image"], self.label(batch)  # [B, C, H, W], [B]
+        if self.decoder is None:  # latents have no levels
+            real = dequantised(real)
         with torch.no_grad():
             fake = self.fakes(batch).to(real.dtype)
         both = self.shown(torch.cat([real, fake]))

@@ -84,7 +84,7 @@ class WGANGP(AdversarialModule):
         self.finish()
 
     def discriminator_loss(self, batch: Batch) -> Losses:
-        real = dequantised(batch["image"])  # [B, C, H, W]
+        real = batch["image"] if self.decoder is not None else dequantised(batch["image"])  # [B, C, H, W]
         with torch.no_grad():
             fake = self.fakes(batch).to(real.dtype)
         seen = self.shown(torch.cat([real, fake]))
