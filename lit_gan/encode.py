@@ -60,9 +60,9 @@ def encode_data(
         "posterior": posterior,
     }
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    if folder.exists():
-        if read_record(folder)["key"] != key:
-            raise UserError(f"--out {folder} holds other latents: give another folder, or remove it")
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / RECORD).is_file() or read_record(folder)["key"] != key:
+            raise UserError(f"--out {folder} holds something else: give another folder, or remove it")
         yield f"{folder} holds these latents already"
         return
     record: dict[str, Any] = {
@@ -146,7 +146,11 @@ class _Encoding:
 
     def _encoded(self, rows: range) -> list[Latents]:
         """Means [B, h, w, c], and deviations if they are kept."""
-        mean, deviation = self.network.encode(self._images(rows))
+        try:
+            mean, deviation = self.network.encode(self._images(rows))
+        except torch.OutOfMemoryError:
+            fewer = max(self.batch_size // 2, 1)
+            raise UserError(f"the device's memory is too small: give --batch-size {fewer}") from None
         kept = [mean, deviation] if self.record["posterior"] and deviation is not None else [mean]
         found = [part.permute(0, 2, 3, 1).to(torch.float16).cpu().numpy() for part in kept]
         if not all(np.isfinite(part).all() for part in found):

@@ -182,8 +182,12 @@ def test_two_encodings_have_one_key_and_others_another(world):
     assert (world / "again/latents.npy").read_bytes() == (world / "latents/latents.npy").read_bytes()
     assert record(world / "plain")["key"] != record(world / "latents")["key"]
     assert "already" in encoded(world, "plain")[0]
-    with pytest.raises(UserError, match="holds other latents"):
-        encoded(world, "plain", ae="other")
+    for name, ae in (("plain", "other"), ("images", "ae")):
+        with pytest.raises(UserError, match="holds something else"):
+            encoded(world, name, ae=ae)
+    (world / "empty").mkdir()
+    encoded(world, "empty")
+    assert record(world / "empty")["key"] == record(world / "plain")["key"]
 
 
 def test_killed_encoding_is_not_there_and_goes_on_where_it_was(world, monkeypatch):
