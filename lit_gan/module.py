@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import inspect
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,32 +18,32 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lit_gan import schedules
 from lit_gan.augment import Augmenter
 from lit_gan.ema import EMA, ramped_half_life
 from lit_gan.errors import UserError
 from lit_gan.freezing import freeze_first
+from lit_gan.lightning_step import lightning_step_is_needed
 from lit_gan.monitor import Monitor
+from lit_gan.optimisers import build_optimizer, follow_schedule
 from lit_gan.penalties import Penalty, squared_norm, squared_slope
-from lit_gan.players import Batch, Losses, Player, frozen, parameters_of, split, total
+from lit_gan.players import Batch, Losses, Player, clip, frozen, gradients_of, parameters_of, split, total
 from lit_gan.power_ema import gamma_of, weight_of_new
 from lit_gan.regularise import Regulariser
+from lit_gan.seeding import seed_step
 from lit_gan.settings import Optim
 from lit_gan.strategy import FlatReduceStrategy, average_gradients
 
 if TYPE_CHECKING:
     from lit_gan.autoencoder import Decoder
 
-BACKWARD_HOOKS = ("on_before_backward", "on_after_backward")
 __all__ = ["AdversarialModule", "Batch", "Losses", "Player"]
 
 
 class AdversarialModule(L.LightningModule):
-    """Two players that take turns; `discriminator_loss`, `generator_loss` and `generate` make it a variant.
+    """Two players that take turns; `discriminator_loss` and `generator_loss` make it a variant.
 
     The hooks work on a bare instance, without a Trainer. The attributes `generator` and `discriminator` are set by the
     variant's `__init__`, which ends with `self.finish()`.
@@ -61,6 +60,9 @@ class AdversarialModule(L.LightningModule):
     )
     relative: ClassVar[bool] = (
         False  # whether logits mean something in their differences alone, as a critic's
+    )
+    mixes_samples: ClassVar[bool] = (
+        True  # whether a layer of the discriminator does, as batch norm: reals and fakes then go through apart
     )
 
     refuses: ClassVar[
@@ -93,9 +95,6 @@ class AdversarialModule(L.LightningModule):
         self.d_updates = 0
         self.images_per_step = 0  # by the discriminator, over all ranks; set by the run
         self.monitor = Monitor()
-        self._initial: dict[
-            int, dict[str, Any]
-        ] = {}  # by id(optimizer): a loaded state must not hide new settings
         self._player: Player = "d"  # who steps, for Lightning's hook
         self._direct = False  # without Lightning's backward and optimiser step; decided when a fit starts
 
@@ -109,11 +108,10 @@ class AdversarialModule(L.LightningModule):
     def generator_loss(self, batch: Batch) -> Losses:
         """The generator's weighted terms, through a discriminator that is frozen meanwhile."""
 
-    @abstractmethod
     def fakes(self, batch: Batch) -> Tensor:
         """Fakes for training, one for each real of the batch, by the generator itself and noise of its own."""
+        return self._made_by(self.generator, self.latents(batch), batch)
 
-    @abstractmethod
     def generate(self, batch: Batch) -> Tensor:
         """Fakes [B, C, H, W] in [-1, 1] from `batch["z"]` (and label), by the averaged weights, without the global RNG.
 
@@ -121,6 +119,12 @@ class AdversarialModule(L.LightningModule):
 
         Called within `lit_gan.sampling.inference`: in eval mode, without gradients, in float32.
         """
+        return self._made_by(self.sampler, batch["z"], batch)
+
+    def _made_by(self, generator: nn.Module, z: Tensor, batch: Batch) -> Tensor:
+        label = self.label(batch)
+        fake: Tensor = generator(z) if label is None else generator(z, label)
+        return fake
 
     # -- what a variant uses ----------------------------------------------------------------------------------------
 
@@ -171,6 +175,23 @@ class AdversarialModule(L.LightningModule):
             self.discriminator(images, label) if self.conditional else self.discriminator(images)
         )
         return verdict
+
+    def judge(self, real: Tensor, fake: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits of reals and of fakes [B, C, H, W] with the same labels, as D is shown them, told to who observes.
+
+        In one pass, unless `mixes_samples`: statistics over both would tell D which is which.
+        """
+        if self.mixes_samples:
+            real_logits, fake_logits = (
+                self.logits(self.shown(real), label),
+                self.logits(self.shown(fake), label),
+            )
+        else:
+            both = self.shown(torch.cat([real, fake.to(real.dtype)]))
+            labels = None if label is None else torch.cat([label, label])
+            real_logits, fake_logits = self.logits(both, labels).chunk(2)
+        self.observe(real_logits, fake_logits)
+        return real_logits, fake_logits
 
     def shown(self, images: Tensor) -> Tensor:
         """What the discriminator is to see of `images` [B, C, H, W], reals or fakes, in either player's step.
@@ -253,25 +274,8 @@ class AdversarialModule(L.LightningModule):
     def make_optimizer(
         self, parameters: Iterable[nn.Parameter], lr: float, *, lazy_interval: int | None = None
     ) -> Optimizer:
-        """The optimiser that `self.optim` names, fused where it exists, of those `parameters` that are not frozen.
-
-        With `lazy_interval` k, a penalty taken in every k-th step only, Adam's rate and moments are corrected by
-        k / (k + 1) as in Karras et al. 2020, appendix B.
-        """
-        o = self.optim
-        c = lazy_interval / (lazy_interval + 1) if lazy_interval and lazy_interval > 1 else 1.0
-        params = [parameter for parameter in parameters if parameter.requires_grad]
-        optimizer: Optimizer
-        if o.name == "adam":
-            betas = (o.beta1**c, o.beta2**c)
-            fused = all(p.is_floating_point() and p.device.type in ("cuda", "cpu") for p in params)
-            optimizer = torch.optim.Adam(params, lr * c, betas, o.eps, o.weight_decay, fused=fused)
-        elif o.name == "rmsprop":
-            optimizer = torch.optim.RMSprop(params, lr, o.beta2, o.eps, o.weight_decay)
-        else:
-            optimizer = torch.optim.SGD(params, lr, o.beta1, weight_decay=o.weight_decay)
-        self._initial[id(optimizer)] = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
-        return optimizer
+        """The optimiser that `self.optim` names, of those `parameters` that are not frozen; see `build_optimizer`."""
+        return build_optimizer(self.optim, parameters, lr, lazy_interval=lazy_interval)
 
     def configure_optimizers(self) -> list[Optimizer]:
         """`[discriminator, generator]`: disjoint, and together all trainable parameters."""
@@ -282,15 +286,7 @@ class AdversarialModule(L.LightningModule):
 
     def schedule(self, player: Player, optimizer: Optimizer) -> None:
         """Set what depends on the images seen, before every step of `player`; a variant may extend it."""
-        o = self.optim
-        factor = 1.0
-        if o.lr_schedule != "constant" and o.decay_images is not None:
-            curve = schedules.linear if o.lr_schedule == "linear" else schedules.cosine
-            factor = curve(self.images_seen, 1.0, o.lr_end, o.decay_images)
-        initial = self._initial.get(id(optimizer), {})
-        for group in optimizer.param_groups:
-            group.update(initial)
-            group["lr"] = group["lr"] * factor
+        follow_schedule(optimizer, self.optim, self.images_seen)
 
     def after_step(self, player: Player) -> None:
         """Called after every step of `player`, where a variant has something to do to its weights."""
@@ -308,23 +304,7 @@ class AdversarialModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         self.check_needs()
-        self._direct = self._needs_no_lightning_step()
-
-    def _needs_no_lightning_step(self) -> bool:
-        """Whether Lightning's backward and optimiser step would add time and nothing else.
-
-        So it is unless a callback or the variant has a say in them, the precision has a loss scale, or the gradients of
-        several ranks are averaged by another strategy than ours. In empty hooks they cost half a millisecond a step.
-        """
-        trainer = self.trainer
-        listeners: list[tuple[object, tuple[str, ...]]] = [(self, (*BACKWARD_HOOKS, "backward"))]
-        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        listeners += [(callback, (*BACKWARD_HOOKS, "on_before_optimizer_step")) for callback in callbacks]
-        heard = any(is_overridden(hook, listener) for listener, hooks in listeners for hook in hooks)
-        heard = heard or is_overridden("on_before_optimizer_step", self, AdversarialModule)
-        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        ours = trainer.world_size == 1 or isinstance(trainer.strategy, FlatReduceStrategy)
-        return ours and not heard and not scaled
+        self._direct = not lightning_step_is_needed(self, AdversarialModule)
 
     def check_needs(self, keys: Iterable[str] | None = None) -> None:
         """Raise a `UserError` if the data do not give a batch key that the variant reads."""
@@ -346,7 +326,7 @@ class AdversarialModule(L.LightningModule):
         """`d_steps_per_g_step` discriminator updates, then one generator update, each on real images of its own chunk."""
         opt_d, opt_g = cast("tuple[LightningOptimizer, LightningOptimizer]", self.optimizers())
         world = self.trainer.world_size
-        self._seed_step()
+        seed_step(self.seed, self.images_seen, self.global_rank, self.device)
         chunks = split(batch, self.draws_per_step)
         for chunk in chunks[: self.optim.d_steps_per_g_step]:
             self._update("d", opt_d, opt_g, chunk)
@@ -425,26 +405,11 @@ class AdversarialModule(L.LightningModule):
         self._measure_and_clip(self._player, optimizer)
 
     def _measure_and_clip(self, player: Player, optimizer: Optimizer) -> None:
-        gradients = [p.grad for p in parameters_of(optimizer) if p.grad is not None]
+        gradients = gradients_of(optimizer)
         if not gradients:
             return
-        # a player lies on one device in one dtype, which spares the grouping of torch.nn.utils.get_total_norm
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        if self.optim.clip_norm is not None:
-            scale = (self.optim.clip_norm / (norm + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_(gradients, scale)
+        norm = clip(gradients, self.optim.clip_norm)
         self.monitor.add(player, {"gradient_norm": norm}, images_seen=self.images_seen)
-
-    def _seed_step(self) -> None:
-        """Make all randomness of this step a function of (seed, images seen, rank): resuming needs no RNG state."""
-        message = f"{self.seed}/{self.images_seen}/{self.global_rank}".encode()
-        seed = int.from_bytes(hashlib.blake2b(message, digest_size=7).digest(), "big")
-        # not torch.manual_seed: without a GPU it formats a stack trace in every call: 0.6 ms at a depth of 40 frames
-        torch.default_generator.manual_seed(seed)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
-        elif self.device.type == "mps":
-            torch.mps.manual_seed(seed)
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 

@@ -45,3 +45,17 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     finally:
         for parameter in trainable:
             parameter.requires_grad = True
+
+
+def gradients_of(optimizer: Optimizer) -> list[Tensor]:
+    """Those that are there, of what `optimizer` steps."""
+    return [p.grad for p in parameters_of(optimizer) if p.grad is not None]
+
+
+def clip(gradients: list[Tensor], limit: float | None) -> Tensor:
+    """The norm of all `gradients` together, a scalar; they are scaled in place to `limit` where it is greater."""
+    # a player lies on one device in one dtype, which spares the grouping of torch.nn.utils.get_total_norm
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    if limit is not None:
+        torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
+    return norm

@@ -325,6 +325,7 @@ def test_other_metrics_stand_beside_at_the_best_of_the_first(tmp_path):
             "fid": score(fid),
             "kid": score(kid, {"metric": "kid", "settings": "degree 3"}, error=0.001),
             "pr": score(0.7, {"metric": "pr"}, parts={"precision": 0.7, "recall": 0.25}),
+            "dc": score(0.8, {"metric": "dc"}, parts={"density": 0.8, "coverage": 0.5}),
             "modes": score(9.0, {"metric": "modes"}, parts={"classes": 9.0, "kl": 0.1}),
         }
 
@@ -333,12 +334,8 @@ def test_other_metrics_stand_beside_at_the_best_of_the_first(tmp_path):
 
     first, second = rows(markdown(compared(tmp_path)))
 
-    assert (first["KID ×1000"], first["precision"], first["recall"], first["classes"]) == (
-        "12.00 ± 1.00",
-        "0.700",
-        "0.250",
-        "9",
-    )
+    found = [first[title] for title in ("KID ×1000", "precision", "recall", "coverage", "classes")]
+    assert found == ["12.00 ± 1.00", "0.700", "0.250", "0.500", "9"]
     assert (second["KID ×1000"], second["recall"], second["classes"]) == ("-", "-", "-")
 
 

@@ -267,12 +267,35 @@ def built(config: Config, shape: tuple[int, int, int]) -> torch.nn.Module:
 def test_every_experiment_builds_its_networks(name):
     config = compose([f"experiment={name}"])
 
-    size = config.get("data.image_size") if config.get("data.name") == "folder" else 32
-    module = built(config, (4 if config.get("data.name") == "latents" else 3, size, size))
+    latents = config.get("data.source") == "latents"
+    shape = (4, 32, 32) if latents else (config.get("data.channels"), *(config.get("data.image_size"),) * 2)
+    module = built(config, shape)
 
     assert name.startswith(f"{config['arch']}-"), "named after its arch and its data"
-    assert config.get("data.name") in ("cifar10", "folder", "latents")
+    assert config.get("run.images") >= 1_000_000
     assert sum(p.numel() for p in module.parameters()) > 1e5
+
+
+R3GAN_COUNTS = {  # of the networks that the paper's code makes
+    "r3gan-cifar10": (20.78, 21.28),
+    "r3gan-ffhq64": (22.43, 22.38),
+    "r3gan-ffhq256": (23.06, 23.01),
+    "r3gan-imagenet32": (82.91, 86.55),
+    "r3gan-imagenet64": (103.57, 107.21),
+}
+
+
+@pytest.mark.parametrize("name", R3GAN_COUNTS)
+def test_r3gan_has_the_networks_of_all_five_presets(name):
+    config = compose([f"experiment={name}"])
+    size = config.get("data.image_size")
+    classes = 1000 if "imagenet" in name else 10
+
+    with torch.device("meta"):
+        module = module_of(config, (3, size, size), classes)
+
+    counts = [sum(p.numel() for p in n.parameters()) / 1e6 for n in (module.generator, module.discriminator)]
+    assert [round(count, 2) for count in counts] == list(R3GAN_COUNTS[name])
 
 
 @pytest.mark.parametrize("arch", names("arch"))

@@ -116,6 +116,28 @@ def test_samples_do_not_depend_on_their_batch_mates(arch):
 
 
 @arch
+def test_discriminator_mixes_no_samples_where_it_says_so(arch):
+    module = tiny_module(arch, "model.dropout=0" if arch in ("gan", "ns-gan") else "seed=0")
+    if module.mixes_samples:
+        pytest.skip("reals and fakes go through its discriminator apart")
+    batch, label = tiny_batch(module), None
+    real, fake = batch["image"], batch["image"].flip(3) / 2
+    if module.conditional:
+        label = batch["label"]
+    module.discriminator.eval()  # the vectors of spectral norm stay
+    for layer in module.discriminator.modules():
+        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+            layer.train()
+
+    together = module.judge(real, fake, label)
+    apart = module.logits(real, label), module.logits(fake, label)
+
+    for a, b in zip(together, apart, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+        assert a.std() > 0
+
+
+@arch
 def test_generate_draws_nothing_from_the_global_stream(arch):
     module = tiny_module(arch)
     before = torch.get_rng_state()

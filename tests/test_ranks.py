@@ -25,6 +25,7 @@ from lit_gan.module import AdversarialModule, Batch
 from lit_gan.players import frozen, split, total
 from lit_gan.resume import compose_run
 from lit_gan.run import RunFolder
+from lit_gan.seeding import seed_step
 from lit_gan.strategy import assert_ranks_equal
 from lit_gan.train import train
 from tiny import ARCHS, arguments, largest_difference, state
@@ -97,9 +98,7 @@ def share(data: ImageData, module: AdversarialModule, step: int, rank: int) -> l
 
 def stream(module: AdversarialModule, rank: int) -> torch.Tensor:
     """The random state at the start of a step on a rank."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(module), "global_rank", rank)
-        module._seed_step()
+    seed_step(module.seed, module.images_seen, rank, module.device)
     return torch.get_rng_state()
 
 

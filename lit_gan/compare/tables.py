@@ -20,6 +20,7 @@ BESIDE = (  # metric, its part, the column's title: shown next to the metric tha
     ("is", "", "IS"),
     ("pr", "precision", "precision"),
     ("pr", "recall", "recall"),
+    ("dc", "coverage", "coverage"),
     ("modes", "classes", "classes"),
 )
 SHARED = (

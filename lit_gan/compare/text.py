@@ -12,7 +12,7 @@ from functools import cached_property
 from lit_gan.compare.tables import Comparison, Quantity, Table
 from lit_gan.compare.words import decimals, in_words, number
 
-LEAST_DECIMALS = {"pr": 3, "modes": 0}
+LEAST_DECIMALS = {"pr": 3, "dc": 3, "modes": 0}
 
 
 @dataclass(frozen=True)

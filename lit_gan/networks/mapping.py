@@ -58,3 +58,13 @@ class Mapping(nn.Module):
             for layer in self.layers:
                 w = lrelu(layer(w))
         return w
+
+
+def second_styles(z: Tensor, layers: int, share: float) -> Tensor:
+    """For each of z [B, Z] the layer [B] from which a second style rules: uniform in [1, layers) for a `share` of them.
+
+    `layers`, so never, for the others. Mixing regularisation, section 3.1.
+    """
+    crossover = torch.randint(1, layers, (len(z),), device=z.device)
+    whole = torch.rand(len(z), device=z.device) >= share
+    return crossover.masked_fill(whole, layers)

@@ -131,11 +131,3 @@ class ACGAN(AdversarialModule):
     def logits(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         verdict: Tensor = self.discriminator(images)
         return verdict[:, 0]
-
-    def fakes(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.generator(self.latents(batch), batch["label"])
-        return fake
-
-    def generate(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.sampler(batch["z"], batch["label"])
-        return fake

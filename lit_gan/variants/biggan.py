@@ -110,6 +110,7 @@ class BigGAN(AdversarialModule):
         ema_ramp=None,
         ema_start=81_920_000,  # 20,000 generator steps
     )
+    mixes_samples: ClassVar[bool] = False
     truncates: ClassVar[bool] = True
     standing_batches: int = 100
 
@@ -168,12 +169,9 @@ class BigGAN(AdversarialModule):
         self.finish()
 
     def discriminator_loss(self, batch: Batch) -> Losses:
-        real, label = batch["image"], self.label(batch)  # [B, C, H, W], [B]
         with torch.no_grad():
-            fake = self.fakes(batch).to(real.dtype)
-        both = self.shown(torch.cat([real, fake]))
-        real_logits, fake_logits = self.logits(both, None if label is None else label.repeat(2)).chunk(2)
-        self.observe(real_logits, fake_logits)
+            fake = self.fakes(batch)  # [B, C, H, W]
+        real_logits, fake_logits = self.judge(batch["image"], fake, self.label(batch))
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:
@@ -185,10 +183,6 @@ class BigGAN(AdversarialModule):
                 (orthogonality(matrix) for matrix in matrices), start=fake_logits.new_zeros(())
             )
         return terms
-
-    def fakes(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.generator(self.latents(batch), self.label(batch))
-        return fake
 
     def generate(self, batch: Batch) -> Tensor:
         """`truncation` is the largest |z|."""

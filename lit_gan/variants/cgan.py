@@ -122,20 +122,9 @@ class CGAN(AdversarialModule):
     def discriminator_loss(self, batch: Batch) -> Losses:
         with torch.no_grad():
             fake = self.fakes(batch)  # [B, C, H, W]
-        label = batch["label"]
-        real_logits = self.logits(self.shown(batch["image"]), label)
-        fake_logits = self.logits(self.shown(fake), label)
-        self.observe(real_logits, fake_logits)
+        real_logits, fake_logits = self.judge(batch["image"], fake, batch["label"])
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:
         fake_logits = self.logits(self.shown(self.fakes(batch)), batch["label"])
         return {"adversarial": self.loss.generator(self.kept(fake_logits))}
-
-    def fakes(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.generator(self.latents(batch), batch["label"])
-        return fake
-
-    def generate(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.sampler(batch["z"], batch["label"])
-        return fake

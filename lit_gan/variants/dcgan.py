@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
 
 from lit_gan.losses import LOSSES
 from lit_gan.module import AdversarialModule, Batch, Losses
@@ -46,18 +45,8 @@ class DCGAN(AdversarialModule):
     def discriminator_loss(self, batch: Batch) -> Losses:
         with torch.no_grad():
             fake = self.fakes(batch)  # [B, C, H, W]
-        # Two passes: batch norm must not see a mixture of both, or D could tell them apart by its statistics.
-        real_logits, fake_logits = self.logits(self.shown(batch["image"])), self.logits(self.shown(fake))
-        self.observe(real_logits, fake_logits)
+        real_logits, fake_logits = self.judge(batch["image"], fake)
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:
         return {"adversarial": self.loss.generator(self.kept(self.logits(self.shown(self.fakes(batch)))))}
-
-    def fakes(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.generator(self.latents(batch))
-        return fake
-
-    def generate(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.sampler(batch["z"])
-        return fake

@@ -15,7 +15,7 @@ from math import prod
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lit_gan.losses import LOSSES
 from lit_gan.module import AdversarialModule, Batch, Losses
@@ -74,6 +74,7 @@ class Discriminator(nn.Sequential):
 
 class GAN(AdversarialModule):
     optim_defaults: ClassVar[Optim] = Optim(lr=2e-4, beta1=0.5)
+    mixes_samples: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -109,21 +110,10 @@ class GAN(AdversarialModule):
         self.finish()
 
     def discriminator_loss(self, batch: Batch) -> Losses:
-        real = batch["image"]  # [B, C, H, W]
         with torch.no_grad():
-            fake = self.fakes(batch)
-        # No layer of D mixes samples: both halves in one pass.
-        real_logits, fake_logits = self.logits(self.shown(torch.cat([real, fake.to(real.dtype)]))).chunk(2)
-        self.observe(real_logits, fake_logits)
+            fake = self.fakes(batch)  # [B, C, H, W]
+        real_logits, fake_logits = self.judge(batch["image"], fake)
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:
         return {"adversarial": self.loss.generator(self.kept(self.logits(self.shown(self.fakes(batch)))))}
-
-    def fakes(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.generator(self.latents(batch))
-        return fake
-
-    def generate(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.sampler(batch["z"])
-        return fake

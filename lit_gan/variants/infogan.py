@@ -198,14 +198,6 @@ class InfoGAN(AdversarialModule):
         verdict: Tensor = self.discriminator(images)[0]
         return verdict
 
-    def fakes(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.generator(self.latents(batch))
-        return fake
-
-    def generate(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.sampler(batch["z"])
-        return fake
-
     def configure_optimizers(self) -> list[Optimizer]:
         of_generator = [*self.generator.parameters(), *self.q.parameters()]
         return [

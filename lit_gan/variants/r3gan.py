@@ -236,10 +236,6 @@ class R3GAN(AdversarialModule):
         fake_logits = self.logits(fake, label)
         return {"adversarial": relativistic_generator(real_logits, fake_logits)}
 
-    def fakes(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.generator(self.latents(batch), self.label(batch))
-        return fake
-
     def generate(self, batch: Batch) -> Tensor:
         fake: Tensor = self.sampler(batch["z"], self.label(batch))
         return fake.float().clamp(-1, 1)
@@ -249,9 +245,7 @@ class R3GAN(AdversarialModule):
         return cosine(self.images_seen, start, end, self.optim.decay_images or 0)
 
     def half_life(self) -> float:
-        half_life = self.now(0.0, self.optim.ema_half_life)
-        ramp = self.optim.ema_ramp
-        return half_life if ramp is None else min(half_life, ramp * self.images_seen)
+        return min(super().half_life(), self.now(0.0, self.optim.ema_half_life))
 
     def schedule(self, player: Player, optimizer: Optimizer) -> None:
         super().schedule(player, optimizer)

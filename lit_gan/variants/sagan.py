@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lit_gan.losses import LOSSES
 from lit_gan.module import AdversarialModule, Batch, Losses
@@ -33,6 +33,7 @@ from lit_gan.settings import Optim
 
 class SAGAN(AdversarialModule):
     optim_defaults: ClassVar[Optim] = Optim(lr=1e-4, d_lr=4e-4, beta1=0.0, beta2=0.9)
+    mixes_samples: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -74,25 +75,14 @@ class SAGAN(AdversarialModule):
         self.finish()
 
     def discriminator_loss(self, batch: Batch) -> Losses:
-        real, label = batch["image"], self.label(batch)  # [B, C, H, W], [B]
         with torch.no_grad():
-            fake = self.fakes(batch).to(real.dtype)
-        both = self.shown(torch.cat([real, fake]))
-        real_logits, fake_logits = self.logits(both, None if label is None else label.repeat(2)).chunk(2)
-        self.observe(real_logits, fake_logits)
+            fake = self.fakes(batch)  # [B, C, H, W]
+        real_logits, fake_logits = self.judge(batch["image"], fake, self.label(batch))
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:
         fake_logits = self.logits(self.shown(self.fakes(batch)), self.label(batch))
         return {"adversarial": self.loss.generator(self.kept(fake_logits))}
-
-    def fakes(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.generator(self.latents(batch), self.label(batch))
-        return fake
-
-    def generate(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.sampler(batch["z"], self.label(batch))
-        return fake
 
 
 def init_glorot(layer: nn.Module) -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from lit_gan.data.base import dequantised
 from lit_gan.losses import LOSSES
@@ -37,6 +36,7 @@ class SNGAN(AdversarialModule):
         lr_schedule="linear",
         decay_images=32_000_000,  # 100,000 generator steps x 5 x 64
     )
+    mixes_samples: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -65,26 +65,14 @@ class SNGAN(AdversarialModule):
         self.finish()
 
     def discriminator_loss(self, batch: Batch) -> Losses:
-        real, label = batch["image"], self.label(batch)  # [B, C, H, W], [B]
-        if self.decoder is None:  # latents have no levels
-            real = dequantised(real)
+        real = batch["image"] if self.decoder is not None else dequantised(batch["image"])  # [B, C, H, W]
         with torch.no_grad():
-            fake = self.fakes(batch).to(real.dtype)
-        both = self.shown(torch.cat([real, fake]))
-        real_logits, fake_logits = self.logits(both, None if label is None else label.repeat(2)).chunk(2)
-        self.observe(real_logits, fake_logits)
+            fake = self.fakes(batch)
+        real_logits, fake_logits = self.judge(real, fake, self.label(batch))
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:
         z = torch.cat([self.latents(batch), self.latents(batch)])  # [2B, Z]: twice the discriminator's batch
-        label = batch["label"].repeat(2) if self.conditional else None
+        label = torch.cat([batch["label"]] * 2) if self.conditional else None
         fake_logits = self.logits(self.shown(self.generator(z, label)), label)
         return {"adversarial": self.loss.generator(self.kept(fake_logits))}
-
-    def fakes(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.generator(self.latents(batch), self.label(batch))
-        return fake
-
-    def generate(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.sampler(batch["z"], self.label(batch))
-        return fake

@@ -24,7 +24,7 @@ from lit_gan.losses import LOSSES
 from lit_gan.module import AdversarialModule, Batch, Losses, Player
 from lit_gan.networks.equalized import SQRT2, EqualizedConv, EqualizedLinear, EqualizedUpConv, lrelu
 from lit_gan.networks.growth import GrowingDiscriminator, Growth, Stage, blended, enlarged
-from lit_gan.networks.mapping import Mapping
+from lit_gan.networks.mapping import Mapping, second_styles
 from lit_gan.networks.resample import Blur
 from lit_gan.networks.shape import Pyramid, pyramid, widths_of
 from lit_gan.settings import Optim
@@ -280,9 +280,8 @@ class StyleGAN(AdversarialModule):
         z, stage, mixed = self.latents(batch), self.stage(), None
         if self.style_mixing > 0:
             layers = 2 * stage[0] + 2  # that are active
-            crossover = torch.randint(1, layers, (len(z),), device=z.device)
-            whole = torch.rand(len(z), device=z.device) >= self.style_mixing
-            mixed = (self.latents(batch), crossover.masked_fill(whole, layers))
+            crossover = second_styles(z, layers, self.style_mixing)
+            mixed = (self.latents(batch), crossover)
         fake: Tensor = self.generator(z, self.label(batch), *stage, mixed)
         return fake
 

@@ -25,7 +25,7 @@ from lit_gan.losses import LOSSES
 from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.networks.conv import channels_last
 from lit_gan.networks.equalized import SQRT2, EqualizedConv, EqualizedLinear, lrelu
-from lit_gan.networks.mapping import Mapping
+from lit_gan.networks.mapping import Mapping, second_styles
 from lit_gan.networks.minibatch import minibatch_std
 from lit_gan.networks.resample import Blur, Down, up
 from lit_gan.networks.shape import pyramid, widths_of
@@ -365,9 +365,8 @@ class StyleGAN2(AdversarialModule):
         z, mixed = self.latents(batch), None
         if self.style_mixing > 0:
             layers: Any = self.generator.layers
-            crossover = torch.randint(1, layers, (len(z),), device=z.device)
-            whole = torch.rand(len(z), device=z.device) >= self.style_mixing
-            mixed = (self.latents(batch), crossover.masked_fill(whole, layers))
+            crossover = second_styles(z, layers, self.style_mixing)
+            mixed = (self.latents(batch), crossover)
         fake: Tensor = self.generator(z, self.label(batch), mixed=mixed)
         return fake
 

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from lit_gan.errors import UserError
 from lit_gan.losses import LOSSES
@@ -72,20 +71,11 @@ class WGAN(AdversarialModule):
     def discriminator_loss(self, batch: Batch) -> Losses:
         with torch.no_grad():
             fake = self.fakes(batch)  # [B, C, H, W]
-        real_logits, fake_logits = self.logits(self.shown(batch["image"])), self.logits(self.shown(fake))
-        self.observe(real_logits, fake_logits)
+        real_logits, fake_logits = self.judge(batch["image"], fake)
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:
         return {"adversarial": self.loss.generator(self.kept(self.logits(self.shown(self.fakes(batch)))))}
-
-    def fakes(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.generator(self.latents(batch))
-        return fake
-
-    def generate(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.sampler(batch["z"])
-        return fake
 
     @torch.no_grad()
     def after_step(self, player: Player) -> None:

@@ -102,7 +102,7 @@ class WGANGP(AdversarialModule):
         z = torch.cat(
             [self.latents(batch), self.latents(batch)]
         )  # [2B, Z]: a generator batch of twice the critic's
-        label = batch["label"].repeat(2) if self.conditional else None
+        label = torch.cat([batch["label"]] * 2) if self.conditional else None
         scores = self.discriminator(self.shown(self.generator(z, label)))
         terms = {"adversarial": self.loss.generator(self.kept(scores[:, 0]))}
         if label is not None:
@@ -112,11 +112,3 @@ class WGANGP(AdversarialModule):
     def logits(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         scores: Tensor = self.discriminator(images)
         return scores[:, 0]
-
-    def fakes(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.generator(self.latents(batch), self.label(batch))
-        return fake
-
-    def generate(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.sampler(batch["z"], self.label(batch))
-        return fake

@@ -1,0 +1,97 @@
+"""Every arch on MNIST and the six main ones on CIFAR-10, at one equal budget of images: the tables of docs/results.md.
+
+Two sweeps of `lit-gan sweep`, so that the same command again does what is left, then `lit-gan compare` and a sheet of the
+last sample grids. Data are parquet files in the hub's schema; the extractor is `classifier`, which the first run trains.
+
+    python benchmarks/results.py --mnist MNIST.parquet --cifar10 CIFAR10.parquet [--out FOLDER] [--jobs 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from lit_gan.config import names
+
+MAIN = ("dcgan", "wgan-gp", "sngan", "biggan", "stylegan2", "r3gan")
+IMAGES = 40_000
+SHARED = [
+    "data=hub", "data.image_size=32", f"run.images={IMAGES}", f"eval.every_images={IMAGES // 4}", "eval.images=2000",
+    "eval.metrics=[fid,kid,pr,dc,modes]", "eval.max_share=1", "metrics.extractor=classifier", "metrics.real_images=10000",
+    "trainer.accelerator=cpu", "logger=csv",
+]  # fmt: skip
+WIDE = 5  # grids in a row of the sheet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mnist", required=True)
+    parser.add_argument("--cifar10", required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/results"))
+    parser.add_argument("--jobs", type=int, default=2)
+    args = parser.parse_args()
+    others = [arch for arch in names("arch") if arch not in MAIN]
+    mnist = [*SHARED, f"data.path={args.mnist}", "data.channels=1"]
+    cifar10 = [*SHARED, f"data.path={args.cifar10}", "data.channels=3", "data.flip=true"]
+    swept = [
+        sweep("mnist", mnist, MAIN, (0, 1, 2), args.out, args.jobs),
+        sweep("mnist", mnist, others, (0,), args.out, args.jobs),
+        sweep("cifar10", cifar10, MAIN, (0,), args.out, args.jobs),
+    ]
+    for name in ("mnist", "cifar10"):
+        runs = args.out / name
+        lit_gan("compare", str(runs), "--out", str(args.out / f"{name}.md"))
+        lit_gan("compare", str(runs), "--out", str(args.out / f"{name}.html"))
+        sheet(runs, args.out / f"{name}.png")
+    sys.exit(max(swept))
+
+
+def sweep(
+    name: str,
+    base: list[str],
+    archs: list[str] | tuple[str, ...],
+    seeds: tuple[int, ...],
+    out: Path,
+    jobs: int,
+) -> int:
+    """The exit code; a folder is shared by the sweeps of one name."""
+    grid = [f"arch={','.join(archs)}", f"seed={','.join(map(str, seeds))}"]
+    return lit_gan("sweep", *base, f"run.dir={out}", "--name", name, "--jobs", str(jobs), "--grid", *grid)
+
+
+def lit_gan(*arguments: str) -> int:
+    return subprocess.run([sys.executable, "-m", "lit_gan", *arguments], check=False).returncode
+
+
+def sheet(runs: Path, path: Path) -> None:
+    """The last grid of each arch's first seed, named, in rows."""
+    grids = {run.name.removesuffix("-seed0"): last_grid(run) for run in sorted(runs.glob("*-seed0"))}
+    found = {name: Image.open(grid).convert("RGB") for name, grid in grids.items() if grid is not None}
+    if not found:
+        return
+    font = ImageFont.load_default(16)
+    width = max(image.width for image in found.values()) + 8
+    height = max(image.height for image in found.values()) + 32
+    rows = -(-len(found) // WIDE)
+    made = Image.new("RGB", (min(len(found), WIDE) * width, rows * height), "white")
+    draw = ImageDraw.Draw(made)
+    for i, (name, image) in enumerate(found.items()):
+        x, y = i % WIDE * width, i // WIDE * height
+        draw.text((x + 4, y + 4), name, fill="black", font=font)
+        made.paste(image, (x + 4, y + 28))
+    made.save(path, optimize=True)
+
+
+def last_grid(run: Path) -> Path | None:
+    grids = sorted((run / "samples").glob("kimg*.png"))
+    return grids[-1] if grids else None
+
+
+if __name__ == "__main__":
+    main()
