@@ -78,7 +78,9 @@ class SAGAN(AdversarialModule):
         with torch.no_grad():
             fake = self.fakes(batch).to(real.dtype)
         both = self.shown(torch.cat([real, fake]))
-        real_logits, fake_logits = self.logits(both, None if label is None else label.repeat(2)).chunk(2)
+        real_logits, fake_logits = self.logits(both, None if label is None else torch.cat([label] * 2)).chunk(
+            2
+        )
         self.observe(real_logits, fake_logits)
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 

@@ -69,13 +69,15 @@ class SNGAN(AdversarialModule):
         with torch.no_grad():
             fake = self.fakes(batch).to(real.dtype)
         both = self.shown(torch.cat([real, fake]))
-        real_logits, fake_logits = self.logits(both, None if label is None else label.repeat(2)).chunk(2)
+        real_logits, fake_logits = self.logits(both, None if label is None else torch.cat([label] * 2)).chunk(
+            2
+        )
         self.observe(real_logits, fake_logits)
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:
         z = torch.cat([self.latents(batch), self.latents(batch)])  # [2B, Z]: twice the discriminator's batch
-        label = batch["label"].repeat(2) if self.conditional else None
+        label = torch.cat([batch["label"]] * 2) if self.conditional else None
         fake_logits = self.logits(self.shown(self.generator(z, label)), label)
         return {"adversarial": self.loss.generator(self.kept(fake_logits))}
 
