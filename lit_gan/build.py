@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lit_gan.augment import build_augmenter
+from lit_gan.conditions import Conditions
 from lit_gan.config import Config
 from lit_gan.data import build_data
 from lit_gan.data.base import ImageData
@@ -50,8 +51,10 @@ def data_of(config: Config) -> ImageData:
     return data
 
 
-def module_of(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> AdversarialModule:
-    """The variant of a configuration, for images of this shape (C, H, W)."""
+def module_of(
+    config: Config, image_shape: tuple[int, int, int], num_classes: int, conditions: Conditions | None = None
+) -> AdversarialModule:
+    """The variant of a configuration, for images of this shape (C, H, W); `conditions` where labels are vectors."""
     where, _, name = VARIANTS[config["variant"]].partition(":")
     kind: type[AdversarialModule] = getattr(import_module(where), name)
     keywords = {**config.values.get("model", {}), "optim": dict(config["optim"])}
@@ -65,6 +68,7 @@ def module_of(config: Config, image_shape: tuple[int, int, int], num_classes: in
     except (ValueError, RuntimeError, ZeroDivisionError) as error:  # a width of 0, a share above 1, ...
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{config['arch']} for images {image_shape}: {first}; check model.*") from error
+    module.conditions = conditions if module.conditional else None
     module.seed = config["seed"]
     chosen: Augment = settings(config, "augment")
     module.augment = build_augmenter(chosen, image_shape=image_shape, duration=module.optim.decay_images)

@@ -110,6 +110,7 @@ def train(plan: Plan) -> int:
         "image_shape": list(data.image_shape),
         "num_classes": data.num_classes,
         "class_names": list(data.class_names),
+        "conditions": data.conditions.record() if data.conditions is not None else None,
         "started_from": start.record() if start is not None else record.get("started_from"),
     }
 
@@ -224,7 +225,7 @@ def assemble(
 ) -> tuple[ImageData, AdversarialModule, Extractor | None, PerceptualNetwork | None]:
     """Data, module and the networks of a run's scores, with everything checked that can be known before its first step."""
     data = data_of(config)
-    module = module_of(config, data.image_shape, data.num_classes)
+    module = module_of(config, data.image_shape, data.num_classes, data.conditions)
     module.check_needs(data.keys)
     module.images_per_step = data.batch_size * module.optim.d_steps_per_g_step
     data.configure(seed=config["seed"], d_steps=module.optim.d_steps_per_g_step, draws=module.draws_per_step)
@@ -317,7 +318,9 @@ def _opening(
 
     c, h, w = data.image_shape
     what = f"{config['arch']} on {config.get('data.name')}: {data.size:,} images {w}x{h}x{c}"
-    if data.num_classes:
+    if data.conditions is not None:
+        what += f", {data.conditions.kind} conditions of {len(data.class_names)} numbers"
+    elif data.num_classes:
         what += f", {data.num_classes} classes"
     lines = [
         f"{what}; generator {millions(module.generator)}, discriminator {millions(module.discriminator)}",
