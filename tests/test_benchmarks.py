@@ -146,9 +146,14 @@ def test_every_side_of_an_evaluation_gives_the_same_fid(
 
 def test_sheet_shows_the_last_grid_of_each_first_seed(tmp_path):
     from PIL import Image
+
     from results import sheet
 
-    for run, grids in {"a-seed0": {"kimg1": 0, "kimg2": 200}, "a-seed1": {"kimg2": 90}, "b-seed0": {}}.items():
+    for run, grids in {
+        "a-seed0": {"kimg1": 0, "kimg2": 200},
+        "a-seed1": {"kimg2": 90},
+        "b-seed0": {},
+    }.items():
         (tmp_path / run / "samples").mkdir(parents=True)
         for name, grey in grids.items():
             Image.new("L", (16, 16), grey).save(tmp_path / run / "samples" / f"{name}.png")
