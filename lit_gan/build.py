@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lit_gan.augment import build_augmenter
+from lit_gan.conditions import Conditions
 from lit_gan.config import Config
 from lit_gan.data import build_data
 from lit_gan.data.base import ImageData
@@ -51,9 +52,17 @@ def data_of(config: Config) -> ImageData:
 
 
 def module_of(
-    config: Config, image_shape: tuple[int, int, int], num_classes: int, *, latents: bool = False
+    config: Config,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    conditions: Conditions | None = None,
+    *,
+    latents: bool = False,
 ) -> AdversarialModule:
-    """The variant of a configuration, for images, or `latents`, of this shape (C, H, W)."""
+    """The variant of a configuration, for images, or `latents`, of this shape (C, H, W).
+
+    `conditions` where labels are vectors.
+    """
     where, _, name = VARIANTS[config["variant"]].partition(":")
     kind: type[AdversarialModule] = getattr(import_module(where), name)
     keywords = {**config.values.get("model", {}), "optim": dict(config["optim"])}
@@ -67,6 +76,7 @@ def module_of(
     except (ValueError, RuntimeError, ZeroDivisionError) as error:  # a width of 0, a share above 1, ...
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{config['arch']} for images {image_shape}: {first}; check model.*") from error
+    module.conditions = conditions if module.conditional else None
     module.seed = config["seed"]
     chosen: Augment = settings(config, "augment")
     duration = module.optim.decay_images

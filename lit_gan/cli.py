@@ -6,8 +6,9 @@ import difflib
 import errno
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -152,6 +153,22 @@ def evaluate(source: str, overrides: tuple[str, ...], **options: str | None) -> 
     return evaluate_comparison(chosen)
 
 
+class Label(click.ParamType[int | tuple[float, ...]]):
+    """A class, or the numbers of a vector with commas between them."""
+
+    name = "label"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | tuple[float, ...]:
+        if not isinstance(value, str):
+            return cast("int | tuple[float, ...]", value)
+        with suppress(ValueError):
+            return int(value)
+        try:
+            return tuple(float(word) for word in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is neither a class nor numbers with commas between them", param, ctx)
+
+
 @cli.command()
 @click.argument("autoencoder")
 @OVERRIDES
@@ -188,7 +205,11 @@ def encode(autoencoder: str, overrides: tuple[str, ...], **options: Any) -> int:
     "-n", "--number", default=64, show_default=True, type=click.IntRange(min=1), help="How many images."
 )
 @click.option("--seed", default=0, show_default=True, help="Image i is a function of (seed, i).")
-@click.option("--label", type=int, help="A class, for a conditional variant; all in turn otherwise.")
+@click.option(
+    "--label",
+    type=Label(),
+    help="A class, for a conditional variant; all in turn otherwise. Or the numbers of a vector: 0.5,1,0.",
+)
 @click.option(
     "--truncation",
     type=click.FloatRange(0),

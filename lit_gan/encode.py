@@ -251,9 +251,10 @@ def _check_channels(data: ImageData, network: Autoencoder, name: str) -> None:
 
 
 def _section(config: Config) -> dict[str, Any]:
-    """The data section to build the same images from later, a path on the disk as it is from everywhere."""
+    """The data section to build the same images from later, paths on the disk as they are from everywhere."""
     section = {key: value for key, value in config["data"].items() if key not in OF_TRAINING}
-    path = section.get("path")
-    if path and Path(path).expanduser().exists():
-        section["path"] = str(Path(path).expanduser().resolve())
+    for key in ("path", "labels"):
+        path = section.get(key)
+        if path and Path(path).expanduser().exists():
+            section[key] = str(Path(path).expanduser().resolve())
     return section

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lit_gan.augment import Augmenter
+from lit_gan.conditions import Conditions, Kind
 from lit_gan.ema import EMA, ramped_half_life
 from lit_gan.errors import UserError
 from lit_gan.freezing import freeze_first
@@ -72,7 +73,8 @@ class AdversarialModule(L.LightningModule):
     generator: nn.Module
     discriminator: nn.Module
     latent_dim: int
-    num_classes: int = 0  # that the networks are built for
+    num_classes: int = 0  # that the networks are built for; of labels that are vectors, their width
+    conditions: Conditions | None = None  # of labels that are vectors; set by the run
     grows: bool = False  # whether layers of the discriminator come to life while it trains
     standing_batches: int = 0  # of fakes, for batch norm's statistics in inference; 0: its running averages
 
@@ -144,7 +146,8 @@ class AdversarialModule(L.LightningModule):
             self.ema = EMA(self.generator)
 
     def condition(self, conditional: bool, num_classes: int) -> int:
-        """The classes that the networks are built for: none unless `conditional`, which needs labelled data."""
+        """The width of the condition that the networks are built for, such as the number of classes: 0 unless
+        `conditional`, which needs labelled data."""
         if conditional and num_classes == 0:
             raise UserError(
                 "model.conditional=true needs labels and the data have none: use labelled data, or false"
@@ -155,8 +158,13 @@ class AdversarialModule(L.LightningModule):
             self.needs = (self.real_key, "label")
         return self.num_classes
 
+    @property
+    def condition_kind(self) -> Kind:
+        """What the labels are: classes [B], or vectors [B, K]."""
+        return "class" if self.conditions is None else self.conditions.kind
+
     def label(self, batch: Batch) -> Tensor | None:
-        """The labels [B], where the networks read them."""
+        """The labels, classes [B] or vectors [B, K], where the networks read them."""
         return batch["label"] if self.conditional else None
 
     def reals(self, batch: Batch) -> Tensor:

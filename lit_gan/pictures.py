@@ -23,10 +23,13 @@ POINTS_SIDE = 256  # pixels of a picture of 2-D points
 
 
 def grid_batch(module: Sampleable, seed: int, rows: int, columns: int, num_classes: int) -> Batch:
-    """The latents of a grid; with labels, one class a row, in turn."""
+    """The latents of a grid; with labels, one class a row, in turn, or one of the training data's conditions a row."""
     count = rows * columns
     batch = sampling_batch(module, seed, range(count), num_classes)
-    if num_classes:
+    if (conditions := getattr(module, "conditions", None)) is not None:
+        label = conditions.drawn(seed, range(rows)).repeat_interleave(columns, dim=0)  # [rows * columns, K]
+        batch["label"] = label.to(module.device)
+    elif num_classes:
         batch["label"] = (torch.arange(count, device=module.device) // columns) % num_classes
     return batch
 

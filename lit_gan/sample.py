@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from lit_gan.autoencoder import Decoder
 from lit_gan.build import module_of, settings
 from lit_gan.checkpoints import best_or_last, check_fits
 from lit_gan.checkpoints import load as load_checkpoint
+from lit_gan.conditions import Conditions
 from lit_gan.errors import UserError
 from lit_gan.hardware import inference_device
 from lit_gan.module import AdversarialModule
@@ -37,11 +39,15 @@ class Sampler:
         number: int,
         *,
         seed: int = 0,
-        label: int | None = None,
+        label: int | Sequence[float] | None = None,
         truncation: float | None = None,
         batch_size: int = 64,
     ) -> Tensor:
-        """Images [N, C, H, W] in [-1, 1]; without `label`, a conditional variant shows its classes in turn."""
+        """Images [N, C, H, W] in [-1, 1]; without `label`, a conditional variant shows its classes in turn.
+
+        `label` is a class, or K numbers in the data's own units; where conditions are vectors, those of the training data
+        are drawn without it.
+        """
         parts = []
         step = max(batch_size // TOGETHER, 1) * TOGETHER
         with inference(self.module, truncation=truncation):
@@ -51,11 +57,13 @@ class Sampler:
                 parts.append(torch.cat(made).float().cpu())
         return torch.cat(parts)[:number]
 
-    def _generate(self, indices: range, seed: int, label: int | None, truncation: float | None) -> Tensor:
+    def _generate(
+        self, indices: range, seed: int, label: int | Sequence[float] | None, truncation: float | None
+    ) -> Tensor:
         batch = sampling_batch(
             self.module, seed, indices, self.num_classes, label=label, truncation=truncation
         )
-        if self.num_classes and label is None:
+        if self.num_classes and label is None and self.module.conditions is None:
             batch["label"] = torch.tensor([i % self.num_classes for i in indices], device=self.module.device)
         return render(self.module, batch)
 
@@ -74,7 +82,12 @@ def load_module(plan: Plan) -> tuple[AdversarialModule, Path]:
     assert plan.run is not None
     path = best_or_last(plan.run, plan.checkpoint)
     record = load_checkpoint(path)["lit_gan"]
-    module = module_of(plan.config, tuple(record["image_shape"]), record["num_classes"])
+    module = module_of(
+        plan.config,
+        tuple(record["image_shape"]),
+        record["num_classes"],
+        Conditions.restored(record.get("conditions")),
+    )
     checkpoint = check_fits(path, module)
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])
@@ -95,7 +108,7 @@ def sample_run(
     *,
     number: int,
     seed: int,
-    label: int | None,
+    label: int | Sequence[float] | None,
     truncation: float | None,
     batch_size: int,
     out: str | None,

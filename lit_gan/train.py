@@ -111,6 +111,7 @@ def train(plan: Plan) -> int:
         "latents": module.decoder.record if module.decoder is not None else None,
         "num_classes": data.num_classes,
         "class_names": list(data.class_names),
+        "conditions": data.conditions.record() if data.conditions is not None else None,
         "started_from": start.record() if start is not None else record.get("started_from"),
     }
 
@@ -226,7 +227,7 @@ def assemble(
     """Data, module and the networks of a run's scores, with everything checked that can be known before its first step."""
     data = data_of(config)
     shape = data.train_shape
-    module = module_of(config, shape, data.num_classes, latents=shape != data.image_shape)
+    module = module_of(config, shape, data.num_classes, data.conditions, latents=shape != data.image_shape)
     module.decoder = data.decoder(bounded=module.bounded)
     if module.decoder is not None:
         module.decoder.load()  # a missing one is not found out at the first evaluation
@@ -322,7 +323,9 @@ def _opening(
 
     c, h, w = data.image_shape
     what = f"{config['arch']} on {config.get('data.name')}: {data.size:,} images {w}x{h}x{c}"
-    if data.num_classes:
+    if data.conditions is not None:
+        what += f", {data.conditions.kind} conditions of {len(data.class_names)} numbers"
+    elif data.num_classes:
         what += f", {data.num_classes} classes"
     if module.decoder is not None:
         c, h, w = data.train_shape

@@ -240,6 +240,24 @@ def test_batches_are_latents_of_the_images_and_flips_that_the_order_says(world):
     assert data.image_shape == (3, SIDE, SIDE)
 
 
+def test_labels_that_are_vectors_are_those_of_the_images(world, tmp_path):
+    shutil.copytree(world / "images", tmp_path / "images")
+    rows = [f"{'ab'[i % 2]}/{i:02d}.png,{i},{i * i}" for i in range(COUNT)]
+    (tmp_path / "images/labels.csv").write_text("\n".join(["file,one,square", *rows]))
+    plain = build_data(
+        "folder", path=str(tmp_path / "images"), image_size=SIDE, condition="continuous", batch_size=8
+    )
+    plain.configure(seed=3)
+    given = compose(section(tmp_path, "data.condition=continuous"))
+    list(encode_data(given, str(world / "ae"), out=str(tmp_path / "latents")))
+
+    data = source(tmp_path / "latents")
+
+    one, other = (d.train_dataloader().dataset.__getitems__(np.arange(8))["label"] for d in (data, plain))
+    assert torch.equal(one, other)
+    assert largest_difference(data.conditions.record(), plain.conditions.record()) == 0
+
+
 def test_draws_from_the_posterior_have_its_moments_and_depend_on_seed_and_place_alone(world):
     data = source(world / "latents")
     gatherer = data.train_dataloader().dataset

@@ -119,21 +119,22 @@ class Latents(ImageData):
             keywords["path"] = self.reals
         base = build_data(keywords.pop("source"), **keywords)
         try:
-            base.prepare()
+            content = base._load()
         except UserError as error:
             raise UserError(
                 f"the images behind {self.path}: {error}; if they moved, data.reals=PATH"
             ) from error
-        if base.fingerprint != self.record["fingerprint"]:
+        if content.fingerprint != self.record["fingerprint"]:
             raise UserError(
                 f"the images behind {self.path} are others now than those that were encoded ({base.source_name}, "
-                f"fingerprint {base.fingerprint[:12]}, it was {self.record['fingerprint'][:12]}): bring them back, give "
+                f"fingerprint {content.fingerprint[:12]}, it was {self.record['fingerprint'][:12]}): bring them back, give "
                 "data.reals=PATH, or encode anew"
             )
         self.means = _mapped(folder / MEANS, self.record)
         self.deviations = _mapped(folder / DEVIATIONS, self.record) if self.record["posterior"] else None
         self._scale_for(bounded=False)
-        return base.content
+        self.condition = base.condition
+        return content
 
     @property
     def train_shape(self) -> tuple[int, int, int]:

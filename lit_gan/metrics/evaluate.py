@@ -215,6 +215,11 @@ def _check_labels(name: str, data: Source | None, module: Sampleable | None) -> 
             f"eval.metrics: '{name}' compares within classes, and the data have no labels; "
             f"use labelled data, or leave '{name}' out"
         )
+    vectors = data is not None and data.labels is not None and data.labels.ndim != 1
+    if vectors or getattr(module, "conditions", None) is not None:
+        raise UserError(
+            f"eval.metrics: '{name}' compares within classes, and the conditions are vectors: leave '{name}' out"
+        )
     # a module that is no AdversarialModule and does not say whether it reads labels is believed
     if module is not None and not getattr(module, "conditional", True):
         raise UserError(

@@ -33,6 +33,7 @@ from lit_gan.errors import UserError
 from lit_gan.losses import relativistic_discriminator, relativistic_generator
 from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.networks.attention import Attention, RMSNorm, Rotary, SwiGLU, position_table, rms_norm
+from lit_gan.networks.spectral import Embedding
 from lit_gan.penalties import finite_difference, squared_norm
 from lit_gan.settings import Optim
 
@@ -54,8 +55,8 @@ class SlowLinear(nn.Linear):
         return self.lr_multiplier * super().forward(inputs)
 
 
-def embedding(num_classes: int, dim: int) -> nn.Embedding:
-    table = nn.Embedding(num_classes, dim)
+def embedding(num_classes: int, dim: int) -> Embedding:
+    table = Embedding(num_classes, dim)
     nn.init.normal_(table.weight, std=0.02)
     return table
 
@@ -142,7 +143,7 @@ class Generator(nn.Module):
     ) -> tuple[Tensor, ...]:
         c = self._mapped(z, label)
         if truncation is not None:
-            c = torch.lerp(self.c_mean[label if label is not None else 0].expand_as(c), c, truncation)
+            c = torch.lerp(self.c_mean[self._row(label)].expand_as(c), c, truncation)
         h = self.position.expand(len(z), -1, -1)  # [B, T, D]
         levels: list[Tensor] = []
         for depth, block in enumerate(self.blocks, 1):
@@ -160,9 +161,15 @@ class Generator(nn.Module):
             self._follow(c.detach(), label)
         return c
 
+    @staticmethod
+    def _row(label: Tensor | None) -> Tensor | int:
+        """Which of the means: the class's, or one for all where there are none or labels are vectors."""
+        return 0 if label is None or label.is_floating_point() else label
+
     def _follow(self, c: Tensor, label: Tensor | None) -> None:
         """Moves the mean of every class in the batch by 0.005 towards the batch's."""
-        rows = c.new_zeros(len(c), dtype=torch.int64) if label is None else label
+        row = self._row(label)
+        rows = row if isinstance(row, Tensor) else c.new_zeros(len(c), dtype=torch.int64)
         total = torch.zeros_like(self.c_mean).index_add_(0, rows, c)
         n = c.new_zeros(len(total), 1).index_add_(0, rows, c.new_ones(len(c), 1))
         self.c_mean.lerp_(torch.where(n > 0, total / n.clamp_min(1), self.c_mean), 0.005)
