@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lit_gan.augment import build_augmenter
+from lit_gan.conditions import Conditions
 from lit_gan.config import Config
 from lit_gan.data import build_data
 from lit_gan.data.base import ImageData
@@ -54,9 +55,15 @@ def module_of(
     config: Config,
     image_shape: tuple[int, int, int],
     num_classes: int,
+    conditions: Conditions | None = None,
+    *,
+    latents: bool = False,
     source_shape: tuple[int, int, int] | None = None,
 ) -> AdversarialModule:
-    """The variant of a configuration, for images of this shape (C, H, W); a translator's, made of sources of that one."""
+    """The variant of a configuration, for images, or `latents`, of this shape (C, H, W).
+
+    `conditions` where labels are vectors; `source_shape` of what a translator is given.
+    """
     where, _, name = VARIANTS[config["variant"]].partition(":")
     kind: type[AdversarialModule] = getattr(import_module(where), name)
     keywords = {**config.values.get("model", {}), "optim": dict(config["optim"])}
@@ -76,9 +83,11 @@ def module_of(
     except (ValueError, RuntimeError, ZeroDivisionError) as error:  # a width of 0, a share above 1, ...
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{config['arch']} for images {image_shape}: {first}; check model.*") from error
+    module.conditions = conditions if module.conditional else None
     module.seed = config["seed"]
     chosen: Augment = settings(config, "augment")
-    module.augment = build_augmenter(chosen, image_shape=image_shape, duration=module.optim.decay_images)
+    duration = module.optim.decay_images
+    module.augment = build_augmenter(chosen, image_shape=image_shape, duration=duration, alpha=not latents)
     wanted: Regularise = settings(config, "regularise")
     module.regularise = build_regulariser(
         wanted, module, image_shape=image_shape, images=config["run"]["images"]

@@ -6,8 +6,9 @@ import difflib
 import errno
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -152,13 +153,63 @@ def evaluate(source: str, overrides: tuple[str, ...], **options: str | None) -> 
     return evaluate_comparison(chosen)
 
 
+class Label(click.ParamType[int | tuple[float, ...]]):
+    """A class, or the numbers of a vector with commas between them."""
+
+    name = "label"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | tuple[float, ...]:
+        if not isinstance(value, str):
+            return cast("int | tuple[float, ...]", value)
+        with suppress(ValueError):
+            return int(value)
+        try:
+            return tuple(float(word) for word in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is neither a class nor numbers with commas between them", param, ctx)
+
+
+@cli.command()
+@click.argument("autoencoder")
+@OVERRIDES
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False), help="The folder; an unfinished one goes on."
+)
+@click.option(
+    "--posterior", is_flag=True, help="Keep its deviations too: training then draws fresh latents from it."
+)
+@click.option(
+    "--batch-size", default=16, show_default=True, type=click.IntRange(min=1), help="Images at a time."
+)
+def encode(autoencoder: str, overrides: tuple[str, ...], **options: Any) -> int:
+    """Write the latents of images under AUTOENCODER, a folder in diffusers' format, to train on.
+
+    \b
+    lit-gan encode sd-vae/ data=folder data.path=photos/ data.image_size=256 data.flip=true --out latents/
+    lit-gan train arch=gat data=latents data.path=latents/
+    lit-gan eval latents/ --metrics fid                 what the autoencoder itself loses
+    """
+    from lit_gan.config import compose
+
+    config = compose(overrides)
+    from lit_gan.encode import encode_data
+
+    for line in encode_data(config, autoencoder, **options):
+        click.echo(line)
+    return 0
+
+
 @cli.command()
 @click.argument("run")
 @click.option(
     "-n", "--number", default=64, show_default=True, type=click.IntRange(min=1), help="How many images."
 )
 @click.option("--seed", default=0, show_default=True, help="Image i is a function of (seed, i).")
-@click.option("--label", type=int, help="A class, for a conditional variant; all in turn otherwise.")
+@click.option(
+    "--label",
+    type=Label(),
+    help="A class, for a conditional variant; all in turn otherwise. Or the numbers of a vector: 0.5,1,0.",
+)
 @click.option(
     "--truncation",
     type=click.FloatRange(0),
@@ -174,11 +225,14 @@ def evaluate(source: str, overrides: tuple[str, ...], **options: str | None) -> 
 @click.option(
     "--out", type=click.Path(file_okay=False), help="Where the PNGs go; default RUN/samples/seed<SEED>."
 )
-def sample(run: str, **options: Any) -> int:
+@click.option(
+    "--decoder", metavar="PATH", help="Where the autoencoder of a run on latents lies, if it moved."
+)
+def sample(run: str, decoder: str | None, **options: Any) -> int:
     """Write images of RUN's best checkpoint, or of a checkpoint file, as PNGs and one grid."""
     from lit_gan.resume import compose_saved
 
-    saved = compose_saved(run, ())
+    saved = compose_saved(run, () if decoder is None else (f"data.autoencoder={decoder}",))
     from lit_gan.sample import sample_run
 
     return sample_run(saved, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import torch
 from omegaconf import OmegaConf
@@ -20,7 +21,7 @@ from lit_gan.errors import UserError
 from lit_gan.hardware import describe_hardware, inference_device
 from lit_gan.metrics import METRICS, Score
 from lit_gan.metrics.evaluate import evaluate, metric_class
-from lit_gan.metrics.gallery import Gallery, PairedGallery
+from lit_gan.metrics.gallery import Gallery, PairedGallery, Reconstructions
 from lit_gan.metrics.pairs import matched
 from lit_gan.pictures import is_points, save, suspects
 from lit_gan.resume import Comparison, Plan
@@ -28,6 +29,9 @@ from lit_gan.run import RunFolder, new_run, write_text
 from lit_gan.sample import load_module
 from lit_gan.sampling import Sampleable
 from lit_gan.settings import Eval
+
+if TYPE_CHECKING:
+    from lit_gan.data.latents import Latents
 
 
 def evaluate_comparison(chosen: Comparison) -> int:
@@ -47,7 +51,8 @@ def evaluate_run(plan: Plan, source: str | None = None, *, against: list[str] | 
     chosen = _checked(plan)
     device = inference_device(settings(plan.config, "trainer"))
     module, path = load_module(plan)
-    trained = tuple(load(path)["lit_gan"]["image_shape"])
+    about = load(path)["lit_gan"]
+    trained = tuple((about.get("latents") or about)["image_shape"])
     if against is None:
         data = data_of(plan.config)
         if data.image_shape != trained:
@@ -85,8 +90,14 @@ def evaluate_images(plan: Plan, images: list[str], name: str) -> int:
     data = data_of(plan.config)
     shown = _shaped(images, data.image_shape)
     number = chosen.images if _asked(plan, "eval.images") else None
-    if in_pairs:
-        fakes: Gallery = PairedGallery(shown, matched(shown, data), number, chosen.seed)
+    fakes: Gallery
+    if (decoder := shown.decoder(bounded=False)) is not None:
+        if in_pairs and data.fingerprint != shown.fingerprint:
+            raise UserError(f"the latents in {shown.source_name} are pairs with the images that they were made of, and "
+                            "with no others: leave --against out")  # fmt: skip
+        fakes = Reconstructions(cast("Latents", shown), decoder, number, chosen.seed)
+    elif in_pairs:
+        fakes = PairedGallery(shown, matched(shown, data), number, chosen.seed)
     else:
         fakes = Gallery(shown, number, chosen.seed)
     scores, seconds = _scores(plan, fakes.to(device), data, device, fakes=len(fakes))
@@ -123,9 +134,8 @@ def _checked(plan: Plan) -> Eval:
 def _shaped(arguments: list[str], image_shape: tuple[int, ...]) -> ImageData:
     """The data that `arguments` choose, as images of `image_shape` (C, H, W)."""
     channels, height, width = image_shape
-    size = (
-        [] if is_points(image_shape) else [f"data.image_size=[{height},{width}]", f"data.channels={channels}"]
-    )
+    sized = "image_size" in compose(arguments)["data"] and not is_points(image_shape)
+    size = [] if not sized else [f"data.image_size=[{height},{width}]", f"data.channels={channels}"]
     data = data_of(compose([*arguments, *size]))
     if data.image_shape != tuple(image_shape):
         raise UserError(f"{data.source_name} gives images {data.image_shape} (channels, height, width), "

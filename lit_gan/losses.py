@@ -15,10 +15,14 @@ network: the log-likelihoods are written with softplus, which neither overflows 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.functional import relu, softplus
+
+if TYPE_CHECKING:
+    from lit_gan.conditions import Kind
 
 
 class AdversarialLoss(NamedTuple):
@@ -66,6 +70,24 @@ def least_squares_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Ten
 def least_squares_generator(fake_logits: Tensor) -> Tensor:
     """Half the squared distance to 1 (Mao et al. 2017, eq. 9: a = 0, b = c = 1)."""
     return 0.5 * (fake_logits.float() - 1).square().mean()
+
+
+def auxiliary(scores: Tensor, label: Tensor, kind: Kind = "class") -> Tensor:
+    """-log p(label | image) by `scores` [B, K], the mean over the batch: -L_C (Odena et al. 2017, section 4).
+
+    Of a class [B] the cross-entropy. Of vectors [B, K], whose last entry is the 1 that all have and does not count: the
+    sum of K - 1 binary cross-entropies of a multi-hot one; of a continuous one half the squared distance, which is the
+    log-likelihood of Gaussians of deviation 1 but for a constant.
+    """
+    scores = scores.float()
+    if kind == "class":
+        return F.cross_entropy(scores, label)
+    scores, values = scores[:, :-1], label[:, :-1].to(scores.dtype)
+    if kind == "multi-hot":
+        terms = F.binary_cross_entropy_with_logits(scores, values, reduction="none")
+    else:
+        terms = (scores - values).square() / 2
+    return terms.sum(1).mean()
 
 
 LOSSES: dict[str, AdversarialLoss] = {

@@ -13,7 +13,7 @@ import dataclasses
 import inspect
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import lightning as L
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lit_gan.augment import Augmenter
+from lit_gan.conditions import Conditions, Kind
 from lit_gan.ema import EMA, ramped_half_life
 from lit_gan.errors import UserError
 from lit_gan.freezing import freeze_first
@@ -36,6 +37,9 @@ from lit_gan.seeding import seed_step
 from lit_gan.settings import Optim
 from lit_gan.strategy import FlatReduceStrategy, average_gradients
 
+if TYPE_CHECKING:
+    from lit_gan.autoencoder import Decoder
+
 __all__ = ["AdversarialModule", "Batch", "Losses", "Player"]
 
 
@@ -49,6 +53,9 @@ class AdversarialModule(L.LightningModule):
     real_key: ClassVar[str] = "image"  # batch key the fakes are judged against
     optim_defaults: ClassVar[Optim] = Optim()
     truncates: ClassVar[bool] = False  # whether generate() reads batch["truncation"]
+    bounded: ClassVar[bool] = (
+        True  # whether what it makes ends at -1 and 1, as latents of unit variance do not
+    )
     fresh_reals_for_generator: ClassVar[bool] = (
         False  # whether the generator step reads a real batch of its own
     )
@@ -68,7 +75,8 @@ class AdversarialModule(L.LightningModule):
     generator: nn.Module
     discriminator: nn.Module
     latent_dim: int
-    num_classes: int = 0  # that the networks are built for
+    num_classes: int = 0  # that the networks are built for; of labels that are vectors, their width
+    conditions: Conditions | None = None  # of labels that are vectors; set by the run
     grows: bool = False  # whether layers of the discriminator come to life while it trains
     stride: int = 1  # of a translator: the sides of its input are multiples of it
     scale: int = 1  # of a translator: its output's sides over its input's
@@ -87,6 +95,7 @@ class AdversarialModule(L.LightningModule):
         self.ema_wide: EMA | None = None  # twice as wide, for averages put together after training
         self.augment: Augmenter | None = None
         self.regularise: Regulariser | None = None
+        self.decoder: Decoder | None = None  # of the latents that it is trained on; set by the run
         self.seed = 0  # of the random stream of training; set by the run
         self.run_record: dict[
             str, Any
@@ -115,6 +124,8 @@ class AdversarialModule(L.LightningModule):
     def generate(self, batch: Batch) -> Tensor:
         """Fakes [B, C, H, W] in [-1, 1] from `batch["z"]` (and label), by the averaged weights, without the global RNG.
 
+        Like the reals of training they are latents where there is a `decoder`; `sampling.render` makes images of them.
+
         Called within `lit_gan.sampling.inference`: in eval mode, without gradients, in float32.
         """
         return self._made_by(self.sampler, batch["z"], batch)
@@ -142,7 +153,8 @@ class AdversarialModule(L.LightningModule):
             self.ema = EMA(self.generator)
 
     def condition(self, conditional: bool, num_classes: int) -> int:
-        """The classes that the networks are built for: none unless `conditional`, which needs labelled data."""
+        """The width of the condition that the networks are built for, such as the number of classes: 0 unless
+        `conditional`, which needs labelled data."""
         if conditional and num_classes == 0:
             raise UserError(
                 "model.conditional=true needs labels and the data have none: use labelled data, or false"
@@ -153,8 +165,13 @@ class AdversarialModule(L.LightningModule):
             self.needs = (self.real_key, "label")
         return self.num_classes
 
+    @property
+    def condition_kind(self) -> Kind:
+        """What the labels are: classes [B], or vectors [B, K]."""
+        return "class" if self.conditions is None else self.conditions.kind
+
     def label(self, batch: Batch) -> Tensor | None:
-        """The labels [B], where the networks read them."""
+        """The labels, classes [B] or vectors [B, K], where the networks read them."""
         return batch["label"] if self.conditional else None
 
     def reals(self, batch: Batch) -> Tensor:

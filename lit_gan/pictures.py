@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lit_gan.metrics.protocol import Score
 from lit_gan.run import replace
-from lit_gan.sampling import Batch, Sampleable, inference, sampling_batch, to_uint8
+from lit_gan.sampling import Batch, Sampleable, inference, render, sampling_batch, to_uint8
 
 if TYPE_CHECKING:
     from lit_gan.metrics.extractors import Source
@@ -23,10 +23,13 @@ POINTS_SIDE = 256  # pixels of a picture of 2-D points
 
 
 def grid_batch(module: Sampleable, seed: int, rows: int, columns: int, num_classes: int) -> Batch:
-    """The latents of a grid; with labels, one class a row, in turn."""
+    """The latents of a grid; with labels, one class a row, in turn, or one of the training data's conditions a row."""
     count = rows * columns
     batch = sampling_batch(module, seed, range(count), num_classes)
-    if num_classes:
+    if (conditions := getattr(module, "conditions", None)) is not None:
+        label = conditions.drawn(seed, range(rows)).repeat_interleave(columns, dim=0)  # [rows * columns, K]
+        batch["label"] = label.to(module.device)
+    elif num_classes:
         batch["label"] = (torch.arange(count, device=module.device) // columns) % num_classes
     return batch
 
@@ -36,7 +39,7 @@ def draw(module: Sampleable, batch: Batch) -> Tensor:
     size = len(batch["z"])
     with inference(module):
         parts = [
-            module.generate({k: v[i : i + 64] if v.ndim else v for k, v in batch.items()}).float().cpu()
+            render(module, {k: v[i : i + 64] if v.ndim else v for k, v in batch.items()}).float().cpu()
             for i in range(0, size, 64)
         ]
     return torch.cat(parts)

@@ -83,13 +83,16 @@ def compose_comparison(
         if reference is not None:
             compose(reference)  # a typo is answered before anything long
         return Comparison(Plan(_compose_over(run, [*chosen, *rest]), run, checkpoint), against=reference)
+    latents = (Path(source).expanduser() / "latents.json").is_file()
+    if reference is None and latents:
+        reference = data_arguments(source)  # the images that they were made of
     if reference is None:
         if not Path(source).expanduser().exists():
             named_run(source, Path("runs"))  # raises: without --against it can only be meant as a run
         raise UserError(
             f"{source} is not a run: to score its images, say against what, by --against DATA or --against FOLDER"
         )
-    images = data_arguments(source)
+    images = [*data_arguments(source), *(_data_keys(overrides) if latents and against is None else [])]
     return Comparison(Plan(compose([*reference, *chosen, *overrides])), images=images, name=Path(source).stem)
 
 
@@ -104,6 +107,8 @@ def data_arguments(name: str) -> list[str]:
         raise UserError(
             f"{name} is a run, not images: make some by `lit-gan sample {name}`, or give a folder of images"
         )
+    if (path / "latents.json").is_file():
+        return ["data=latents", f"data.path={name}"]
     if path.exists():
         return ["data=folder", f"data.path={name}"]
     raise UserError(

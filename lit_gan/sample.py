@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from lit_gan.autoencoder import Decoder
 from lit_gan.build import module_of, settings
 from lit_gan.checkpoints import best_or_last, check_fits
 from lit_gan.checkpoints import load as load_checkpoint
+from lit_gan.conditions import Conditions
 from lit_gan.errors import UserError
 from lit_gan.hardware import inference_device
 from lit_gan.module import AdversarialModule
 from lit_gan.pictures import grid, grid_batch, is_points, picture
 from lit_gan.resume import Plan, compose_saved
-from lit_gan.sampling import inference, sampling_batch
+from lit_gan.sampling import inference, render, sampling_batch
 
 TOGETHER = 16  # images go through the generator so many at a time: in another shape they round otherwise
 
@@ -36,11 +39,15 @@ class Sampler:
         number: int,
         *,
         seed: int = 0,
-        label: int | None = None,
+        label: int | Sequence[float] | None = None,
         truncation: float | None = None,
         batch_size: int = 64,
     ) -> Tensor:
-        """Images [N, C, H, W] in [-1, 1]; without `label`, a conditional variant shows its classes in turn."""
+        """Images [N, C, H, W] in [-1, 1]; without `label`, a conditional variant shows its classes in turn.
+
+        `label` is a class, or K numbers in the data's own units; where conditions are vectors, those of the training data
+        are drawn without it.
+        """
         parts = []
         step = max(batch_size // TOGETHER, 1) * TOGETHER
         with inference(self.module, truncation=truncation):
@@ -50,18 +57,24 @@ class Sampler:
                 parts.append(torch.cat(made).float().cpu())
         return torch.cat(parts)[:number]
 
-    def _generate(self, indices: range, seed: int, label: int | None, truncation: float | None) -> Tensor:
+    def _generate(
+        self, indices: range, seed: int, label: int | Sequence[float] | None, truncation: float | None
+    ) -> Tensor:
         batch = sampling_batch(
             self.module, seed, indices, self.num_classes, label=label, truncation=truncation
         )
-        if self.num_classes and label is None:
+        if self.num_classes and label is None and self.module.conditions is None:
             batch["label"] = torch.tensor([i % self.num_classes for i in indices], device=self.module.device)
-        return self.module.generate(batch)
+        return render(self.module, batch)
 
 
-def load(run: str | Path, *, device: str = "cpu") -> Sampler:
-    """The best checkpoint of a run's folder, or a checkpoint file in one, as a `Sampler` on `device`."""
-    return _load(compose_saved(str(run), ()), device)
+def load(run: str | Path, *, device: str = "cpu", decoder: str | Path | None = None) -> Sampler:
+    """The best checkpoint of a run's folder, or a checkpoint file in one, as a `Sampler` on `device`.
+
+    `decoder` is where the autoencoder lies now, if the run is on latents and it moved.
+    """
+    moved = () if decoder is None else (f"data.autoencoder={decoder}",)
+    return _load(compose_saved(str(run), moved), device)
 
 
 def load_module(plan: Plan) -> tuple[AdversarialModule, Path]:
@@ -69,10 +82,18 @@ def load_module(plan: Plan) -> tuple[AdversarialModule, Path]:
     assert plan.run is not None
     path = best_or_last(plan.run, plan.checkpoint)
     record = load_checkpoint(path)["lit_gan"]
-    module = module_of(plan.config, tuple(record["image_shape"]), record["num_classes"])
+    module = module_of(
+        plan.config,
+        tuple(record["image_shape"]),
+        record["num_classes"],
+        Conditions.restored(record.get("conditions")),
+    )
     checkpoint = check_fits(path, module)
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])
+    if (latents := record.get("latents")) is not None:
+        module.decoder = Decoder(latents, plan.config["data"].get("autoencoder", ""))
+        module.decoder.load()
     return module.eval(), path
 
 
@@ -87,7 +108,7 @@ def sample_run(
     *,
     number: int,
     seed: int,
-    label: int | None,
+    label: int | Sequence[float] | None,
     truncation: float | None,
     batch_size: int,
     out: str | None,

@@ -13,13 +13,17 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import accumulate
 from math import sqrt
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lit_gan.conditions import Conditions
 from lit_gan.errors import UserError
+
+if TYPE_CHECKING:
+    from lit_gan.autoencoder import Decoder
 
 Batch = dict[str, Tensor]
 
@@ -93,19 +97,28 @@ def sampling_batch(
     indices: Sequence[int],
     num_classes: int = 0,
     class_weights: Sequence[float] | None = None,
-    label: int | None = None,
+    label: int | Sequence[float] | None = None,
     truncation: float | None = None,
 ) -> Batch:
     """What `module.generate` reads, on its device: "z" [B, Z], "index" [B], "label" [B] if there are classes,
     "truncation" [].
 
-    `label` gives all samples one class; otherwise they follow `class_weights`.
+    `label` gives all samples one class; otherwise they follow `class_weights`. Where the module has `conditions`, labels
+    are vectors [B, K]: `label`, in the data's own units, or drawn from those that it was trained on.
     """
     batch = {"z": latents(seed, indices, module.latent_dim), "index": torch.tensor(indices)}
-    if label is not None:
-        if not 0 <= label < num_classes:
+    conditions: Conditions | None = getattr(module, "conditions", None)
+    if conditions is not None:
+        if label is None:
+            batch["label"] = conditions.drawn(seed, indices)
+        else:
+            values = label if isinstance(label, Sequence) else [label]
+            batch["label"] = conditions.encoded(values).expand(len(indices), -1)
+    elif label is not None:
+        if isinstance(label, Sequence) or not 0 <= label < num_classes:
             what = f"labels are 0 to {num_classes - 1}" if num_classes else "the generator takes no label"
-            raise UserError(f"label {label} cannot be sampled: {what}")
+            shown = ",".join(f"{value:g}" for value in label) if isinstance(label, Sequence) else label
+            raise UserError(f"label {shown} cannot be sampled: {what}")
         batch["label"] = torch.full((len(indices),), label, dtype=torch.int64)
     elif num_classes:
         batch["label"] = labels(seed, indices, num_classes, class_weights)
@@ -114,6 +127,17 @@ def sampling_batch(
             raise UserError(f"{type(module).__name__} has no truncation: leave truncation={truncation} out")
         batch["truncation"] = torch.tensor(float(truncation))
     return {key: value.to(module.device) for key, value in batch.items()}
+
+
+def render(module: Sampleable, batch: Batch) -> Tensor:
+    """Images [B, C, H, W] in [-1, 1] of `batch`: what `module.generate` makes, decoded where that are latents."""
+    return decoded(module, module.generate(batch))
+
+
+def decoded(module: Sampleable, made: Tensor) -> Tensor:
+    """What the variant made, [B, C, H, W], as images."""
+    decoder: Decoder | None = getattr(module, "decoder", None)
+    return made if decoder is None else decoder(made)
 
 
 @contextmanager

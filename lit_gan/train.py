@@ -107,9 +107,11 @@ def train(plan: Plan) -> int:
         "version": __version__,
         "config": config.values,
         "data": data.state_dict(),
-        "image_shape": list(data.image_shape),
+        "image_shape": list(data.train_shape),
+        "latents": module.decoder.record if module.decoder is not None else None,
         "num_classes": data.num_classes,
         "class_names": list(data.class_names),
+        "conditions": data.conditions.record() if data.conditions is not None else None,
         "started_from": start.record() if start is not None else record.get("started_from"),
     }
 
@@ -224,7 +226,11 @@ def assemble(
 ) -> tuple[ImageData, AdversarialModule, Extractor | None, PerceptualNetwork | None]:
     """Data, module and the networks of a run's scores, with everything checked that can be known before its first step."""
     data = data_of(config)
-    module = module_of(config, data.image_shape, data.num_classes)
+    shape = data.train_shape
+    module = module_of(config, shape, data.num_classes, data.conditions, latents=shape != data.image_shape)
+    module.decoder = data.decoder(bounded=module.bounded)
+    if module.decoder is not None:
+        module.decoder.load()  # a missing one is not found out at the first evaluation
     module.check_needs(data.keys)
     module.images_per_step = data.batch_size * module.optim.d_steps_per_g_step
     data.configure(seed=config["seed"], d_steps=module.optim.d_steps_per_g_step, draws=module.draws_per_step)
@@ -317,8 +323,13 @@ def _opening(
 
     c, h, w = data.image_shape
     what = f"{config['arch']} on {config.get('data.name')}: {data.size:,} images {w}x{h}x{c}"
-    if data.num_classes:
+    if data.conditions is not None:
+        what += f", {data.conditions.kind} conditions of {len(data.class_names)} numbers"
+    elif data.num_classes:
         what += f", {data.num_classes} classes"
+    if module.decoder is not None:
+        c, h, w = data.train_shape
+        what += f", as latents {w}x{h}x{c} of {module.decoder.place}"
     lines = [
         f"{what}; generator {millions(module.generator)}, discriminator {millions(module.discriminator)}",
         f"{accelerator} x{world}, {precision}, torch {torch.__version__}, Python {platform.python_version()}",

@@ -124,7 +124,7 @@ def test_nothing_heavy_is_imported_before_the_work_begins():
         ("sample nowhere", ("no run or checkpoint 'nowhere'",)),
         ("sample", ("Missing argument 'RUN'",)),
         ("sample x -n 0", ("0 is not in the range",)),
-        ("sample x --label three", ("'three' is not a valid integer",)),
+        ("sample x --label three", ("'three' is neither a class nor numbers",)),
         ("compare nowhere", ("nowhere does not exist",)),
         ("compare --format pdf", ("'pdf' is not one of",)),
     ],

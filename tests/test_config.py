@@ -267,8 +267,9 @@ def built(config: Config, shape: tuple[int, int, int]) -> torch.nn.Module:
 def test_every_experiment_builds_its_networks(name):
     config = compose([f"experiment={name}"])
 
-    size = config.get("data.image_size")
-    module = built(config, (config.get("data.channels"), size, size))
+    latents = config.get("data.source") == "latents"
+    shape = (4, 32, 32) if latents else (config.get("data.channels"), *(config.get("data.image_size"),) * 2)
+    module = built(config, shape)
 
     assert name.startswith(f"{config['arch']}-"), "named after its arch and its data"
     assert config.get("run.images") >= 1_000_000

@@ -80,9 +80,12 @@ class Augmenter(nn.Module):
 
 
 def build_augmenter(
-    chosen: Augment, *, image_shape: tuple[int, int, int], duration: int | None
+    chosen: Augment, *, image_shape: tuple[int, int, int], duration: int | None, alpha: bool = True
 ) -> Augmenter | None:
-    """What `augment.*` asks for; `duration` is `optim.decay_images`. Raises `UserError` for what cannot be."""
+    """What `augment.*` asks for; `duration` is `optim.decay_images`, `alpha` whether four channels are RGBA.
+
+    Raises `UserError` for what cannot be.
+    """
     if chosen.name == "none":
         return None
     if image_shape[1:] == (1, 1):
@@ -94,9 +97,9 @@ def build_augmenter(
         return Augmenter(strength, pseudo=True)
     if chosen.name == "ada":
         policy = _policy(chosen, ["bgc"], ada.GROUPS, BUNDLES)
-        return Augmenter(strength, pipeline=ADA(policy))
+        return Augmenter(strength, pipeline=ADA(policy, alpha=alpha))
     policy = _policy(chosen, list(diffaugment.GROUPS), diffaugment.GROUPS, {})
-    return Augmenter(strength, pipeline=DiffAugment(policy))
+    return Augmenter(strength, pipeline=DiffAugment(policy, alpha=alpha))
 
 
 def _strength(chosen: Augment, duration: int | None) -> Scheduled | Adaptive:

@@ -7,7 +7,8 @@ edges are mirrored with the edge pixel repeated; other channels than RGB have co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 
@@ -20,17 +21,26 @@ GROUPS = ("blit", "geom", "color", "filter", "noise", "cutout")
 
 
 class ADA:
-    """`policy`: the groups, and the share of `p` with which the transforms of each act."""
+    """`policy`: the groups, and the share of `p` with which the transforms of each act.
 
-    def __init__(self, policy: Mapping[str, float]) -> None:
+    `alpha`: whether the last of four channels is no colour.
+    """
+
+    def __init__(self, policy: Mapping[str, float], *, alpha: bool = True) -> None:
         self.policy = dict(policy)
+        self.alpha = alpha
 
     def draw(self, shape: Shape, p: Share, device: torch.device) -> Transform:
         """See `Pipeline`; at p = 0 images stay as they are, bit for bit."""
         if isinstance(p, float) and p == 0:
             return untouched
         share = {group: p * factor for group, factor in self.policy.items()}
-        draws = {"color": coloured, "filter": filtered, "noise": noisy, "cutout": cut_out}
+        draws: dict[str, Callable[..., Transform]] = {
+            "color": partial(coloured, alpha=self.alpha),
+            "filter": filtered,
+            "noise": noisy,
+            "cutout": cut_out,
+        }
         parts: list[Transform] = []
         with torch.autocast(device.type, enabled=False):  # matrices in bfloat16 would miss by pixels
             if "blit" in share or "geom" in share:

@@ -20,9 +20,9 @@ BRIGHTNESS = 0.2  # standard deviation; images are in [-1, 1]
 CONTRAST, SATURATION = 0.5, 1.0  # standard deviations of the logarithms to base 2
 
 
-def colours(channels: int) -> int:
-    """How many of the channels, the first ones, are colours."""
-    return 3 if channels == 4 else channels
+def colours(channels: int, *, alpha: bool = True) -> int:
+    """How many of the channels, the first ones, are colours; four are RGBA but for latents, `alpha` False."""
+    return 3 if channels == 4 and alpha else channels
 
 
 def color(batch: int, p: Share, n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -59,10 +59,10 @@ def hue_turns(n: int, angle: Tensor) -> Tensor:
     return torch.eye(n, device=angle.device) + keep * within + swap * turn
 
 
-def coloured(shape: Shape, p: Share, device: torch.device) -> Transform:
+def coloured(shape: Shape, p: Share, device: torch.device, *, alpha: bool = True) -> Transform:
     """A draw for images of `shape`."""
     batch, channels = shape[:2]
-    n = colours(channels)
+    n = colours(channels, alpha=alpha)
     matrix, offset, changed = color(batch, p, n, device)
 
     def applied(images: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ uniform and of each sample. The alpha of four channels keeps its values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -32,26 +33,34 @@ CUTOUT = 1 / 2  # of the side
 
 
 class DiffAugment:
-    """`policy`: which of `GROUPS`, and the share of `p` with which each acts; the paper's p is 1."""
+    """`policy`: which of `GROUPS`, and the share of `p` with which each acts; the paper's p is 1.
 
-    def __init__(self, policy: Mapping[str, float]) -> None:
+    `alpha`: whether the last of four channels is no colour.
+    """
+
+    def __init__(self, policy: Mapping[str, float], *, alpha: bool = True) -> None:
         self.policy = dict(policy)
+        self.alpha = alpha
 
     def draw(self, shape: Shape, p: Share, device: torch.device) -> Transform:
         """See `Pipeline`."""
         if isinstance(p, float) and p == 0:
             return untouched
-        draws = {"color": coloured, "translation": translated, "cutout": cut_out}
+        draws: dict[str, Callable[..., Transform]] = {
+            "color": partial(coloured, alpha=self.alpha),
+            "translation": translated,
+            "cutout": cut_out,
+        }
         parts = [
             draws[group](shape, p * self.policy[group], device) for group in GROUPS if group in self.policy
         ]
         return in_float(one_after_another(parts))
 
 
-def coloured(shape: Shape, p: Share, device: torch.device) -> Transform:
+def coloured(shape: Shape, p: Share, device: torch.device, *, alpha: bool = True) -> Transform:
     """Brightness, then saturation around each pixel's mean, then contrast around each image's mean."""
     batch, channels = shape[:2]
-    acts, n = struck(batch, p, device), colours(channels)
+    acts, n = struck(batch, p, device), colours(channels, alpha=alpha)
     brightness, saturation, contrast = (
         per_sample(uniform(batch, low, high, device)) for low, high in ((-0.5, 0.5), (0.0, 2.0), (0.5, 1.5))
     )

@@ -68,7 +68,12 @@ class SampleGrid(L.Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         columns = {"number": batch["index"].tolist(), "seed": [self.settings.seed] * len(images)}
         if "label" in batch:
-            columns["label"] = [data.class_names[label] for label in batch["label"].tolist()]
+            conditions = module.conditions
+            columns["label"] = (
+                [conditions.described(label) for label in batch["label"]]
+                if conditions is not None
+                else [data.class_names[label] for label in batch["label"].tolist()]
+            )
         columns["kimg"] = [module.images_seen / 1000] * len(images)
         columns["image"] = [picture(image) for image in images]
         tabulate_everywhere(trainer.loggers, "samples_table", columns, module.images_seen)

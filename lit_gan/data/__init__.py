@@ -17,6 +17,7 @@ DATA: dict[str, str] = {
     "folder": "lit_gan.data.folder:Folder",
     "hub": "lit_gan.data.hub:Hub",
     "stacked": "lit_gan.data.stacked:Stacked",
+    "latents": "lit_gan.data.latents:Latents",
 }
 
 

@@ -7,10 +7,11 @@ device.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning as L
 import numpy as np
@@ -19,9 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lit_gan.data.decoded import Images
+from lit_gan.conditions import Conditions, Kind
+from lit_gan.data.decoded import Images, Labels
 from lit_gan.data.order import Integers, Order, StepBatches
 from lit_gan.errors import UserError
+
+if TYPE_CHECKING:
+    from lit_gan.autoencoder import Decoder
 
 Batch = dict[str, Tensor]
 
@@ -73,8 +78,8 @@ class Gather(Dataset[Batch]):
         self.__dict__.update(state)
 
 
-def gather(images: NDArray[Any], labels: Integers | None, indices: Integers) -> Batch:
-    """Images [B, C, H, W], a view of freshly gathered [B, H, W, C], and their labels [B]."""
+def gather(images: NDArray[Any], labels: Labels | None, indices: Integers) -> Batch:
+    """Images [B, C, H, W], a view of freshly gathered [B, H, W, C], and their labels [B] or [B, K]."""
     batch = {"image": torch.from_numpy(np.take(images, indices, axis=0)).permute(0, 3, 1, 2)}
     if labels is not None:
         batch["label"] = torch.from_numpy(labels[indices])
@@ -103,6 +108,8 @@ class ImageData(L.LightningDataModule):
         self.batch_size = batch_size
         self.flip = flip
         self.workers = workers
+        self.condition: Kind = "class"  # what labels are
+        self.conditions: Conditions | None = None  # of labels that are vectors, once prepared
         self._content: Images | None = None
         self._seed: int | None = None
         self._d_steps = self._draws = 1
@@ -113,7 +120,13 @@ class ImageData(L.LightningDataModule):
     def prepare(self) -> None:
         """Find, decode and map the images; nothing the second time; many processes may do it at once."""
         if self._content is None:
-            self._content = self._load()
+            content = self._load()
+            if content.labels is not None and content.labels.ndim == 2:
+                self.conditions, labels = Conditions.of(
+                    self.condition, content.class_names, content.labels, where=self.source_name
+                )
+                content = dataclasses.replace(content, labels=labels)
+            self._content = content
 
     @property
     def content(self) -> Images:
@@ -127,8 +140,8 @@ class ImageData(L.LightningDataModule):
         return self.content.images
 
     @property
-    def labels(self) -> Integers | None:
-        """Class indices [N], or None for unlabelled data."""
+    def labels(self) -> Labels | None:
+        """Class indices [N], vectors [N, K] as networks read them (see `Conditions`), or None for unlabelled data."""
         return self.content.labels
 
     @property
@@ -142,18 +155,29 @@ class ImageData(L.LightningDataModule):
         return channels, height, width
 
     @property
+    def train_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what training sees: of the images, or of their latents."""
+        return self.image_shape
+
+    def decoder(self, *, bounded: bool) -> Decoder | None:
+        """What makes images of what a variant makes, within [-1, 1] if `bounded`; None where that are images."""
+        return None
+
+    @property
     def class_names(self) -> tuple[str, ...]:
+        """Of the classes, or of what the numbers of a vector are."""
         return self.content.class_names
 
     @property
     def num_classes(self) -> int:
-        """0 for unlabelled data."""
-        return len(self.content.class_names)
+        """0 for unlabelled data; of labels that are vectors, their width."""
+        labels = self.content.labels
+        return len(self.content.class_names) if labels is None or labels.ndim == 1 else int(labels.shape[1])
 
     @property
     def class_weights(self) -> list[float] | None:
-        """The share of each class, for drawing labels of fakes as the data have them; None without labels."""
-        if self.content.labels is None:
+        """The share of each class, for drawing labels of fakes as the data have them; None without classes."""
+        if self.content.labels is None or self.conditions is not None:
             return None
         counts = np.bincount(self.content.labels, minlength=self.num_classes)
         return [float(share) for share in counts / counts.sum()]
@@ -217,7 +241,7 @@ class ImageData(L.LightningDataModule):
             start_step=seen // (self._d_steps * self.batch_size),
         )
         return DataLoader(
-            Gather(self.content, Order(self.size, self._seed), flip=self.flip),
+            self._gather(Order(self.size, self._seed)),
             batch_sampler=cast("Any", batches),  # typed for lists; ours are arrays
             collate_fn=_identity,
             num_workers=self.workers,
@@ -225,6 +249,9 @@ class ImageData(L.LightningDataModule):
             pin_memory=on_cuda,
             persistent_workers=self.workers > 0,
         )
+
+    def _gather(self, order: Order) -> Gather:
+        return Gather(self.content, order, flip=self.flip)
 
     def real_batch(self, indices: Sequence[int] | Integers | Tensor) -> Batch:
         """Images `indices` as stored: [B, C, H, W] uint8 (toy: float) on the CPU, with labels, unflipped."""

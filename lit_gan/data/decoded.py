@@ -6,7 +6,7 @@
 
 The key is a hash of where the images come from and of how they are decoded, so nothing has to be compared or
 expired: whatever changes leads to another folder. The *fingerprint* is a hash of the decoded content
-instead, the same on every machine that has the same images.
+instead, the same on every machine that has the same images. Labels that are vectors lie in labels.f8, float64 [N, K].
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from lit_gan.cache import cache_root
+from lit_gan.conditions import Kind
 from lit_gan.data.pixels import MODES, Crop, Pixels, Resample, Size, pixels, upright_size
 from lit_gan.errors import UserError
 
@@ -38,6 +39,7 @@ CHUNK = 256  # images decoded between two writes
 FLUSH_SECONDS = 5.0  # at most so much decoding is lost when a build is killed
 
 Integers = NDArray[np.int64]
+Labels = NDArray[Any]  # int64 or floats
 
 
 class Encoded(NamedTuple):
@@ -53,9 +55,10 @@ class Source:
 
     size: int
     read: Callable[[int, int], Iterable[Encoded]]
-    labels: Integers | None = None  # [size]
-    class_names: tuple[str, ...] = ()
+    labels: Labels | None = None  # classes [size], or vectors [size, K]
+    class_names: tuple[str, ...] = ()  # of vectors, their columns
     names: Sequence[str] | None = None  # [size], where images are files: paths below the source
+    condition: Kind = "class"  # what the labels are
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Images:
     """Decoded images with what is known about them."""
 
     images: NDArray[np.uint8] | NDArray[np.float32]  # [N, H, W, C], usually memory-mapped
-    labels: Integers | None  # [N]
+    labels: Labels | None  # classes [N], or vectors [N, K]
     class_names: tuple[str, ...]
     fingerprint: str
     skipped: list[str] = field(default_factory=list)  # "name: reason" of what does not decode
@@ -140,13 +143,20 @@ def _open(folder: Path, how: Decoding) -> Images | None:
         shape = tuple(int(side) for side in meta["shape"])
         labelled = bool(meta["labelled"])
         sizes = [(folder / "images.u8").stat().st_size]
-        sizes += [(folder / "labels.i8").stat().st_size] if labelled else []
-        if sizes != [int(np.prod(shape)), shape[0] * 8][: len(sizes)]:
+        columns = int(meta.get("columns", 0))  # of vectors
+        table = folder / _labels_file(columns)
+        sizes += [table.stat().st_size] if labelled else []
+        if sizes != [int(np.prod(shape)), shape[0] * 8 * max(columns, 1)][: len(sizes)]:
             raise ValueError("files have other sizes than when they were written")
         images = np.memmap(folder / "images.u8", dtype=np.uint8, mode="r", shape=shape)
-        labels = np.fromfile(folder / "labels.i8", dtype=np.int64) if labelled else None
+        labels: Labels | None = None
+        if labelled:
+            labels = np.fromfile(table, dtype=np.float64 if columns else np.int64)
+            labels = labels.reshape(shape[0], columns) if columns else labels
         # crop and size count even where they leave the pixels as they were: then nobody has to wonder
-        identity = json.dumps([meta["content"], shape, meta["class_names"], asdict(how)], sort_keys=True)
+        known = [meta["content"], shape, meta["class_names"], asdict(how)]
+        known += [meta["condition"]] if columns else []
+        identity = json.dumps(known, sort_keys=True)
         fingerprint = hashlib.sha256(identity.encode()).hexdigest()
         named = folder / "names.json" if meta["named"] else None
         if named is not None and not named.exists():
@@ -188,13 +198,14 @@ class _Build:
             )
         labels = None
         if source.labels is not None:
-            labels = np.delete(source.labels, [index for index, _ in self.skipped]).astype(np.int64)
-            labels.tofile(self.partial / "labels.i8")
+            labels = np.delete(source.labels, [index for index, _ in self.skipped], axis=0)
+            labels = labels.astype(np.int64 if labels.ndim == 1 else np.float64)
+            labels.tofile(self.partial / _labels_file(labels.ndim - 1))
         if source.names is not None:
             skipped = {index for index, _ in self.skipped}
             kept = [name for index, name in enumerate(source.names) if index not in skipped]
             _write_json(self.partial / "names.json", kept)
-        self._finish((self.kept, *shape), source.class_names, labels, named=source.names is not None)
+        self._finish((self.kept, *shape), source, labels)
 
     def _natural_size(self, source: Source) -> Size:
         for start in range(0, min(source.size, 4 * CHUNK), 16):
@@ -256,7 +267,7 @@ class _Build:
             except Exception as error:  # whatever a broken file makes PIL raise
                 return f"{encoded.name}: {' '.join(str(error).split()) or type(error).__name__}"
 
-        progress = _Progress(self.name, source.size, self.done)
+        progress = Progress(self.name, source.size, self.done)
         flushed = time.monotonic()
         with (self.partial / "images.u8").open("ab") as file, ThreadPoolExecutor(_threads()) as pool:
             while self.done < source.size:
@@ -284,9 +295,7 @@ class _Build:
         os.fsync(file.fileno())  # the images must be on the disk before the file that vouches for them
         _write_json(self.partial / "progress.json", {"done": self.done, "skipped": self.skipped})
 
-    def _finish(
-        self, shape: tuple[int, ...], class_names: tuple[str, ...], labels: Integers | None, *, named: bool
-    ) -> None:
+    def _finish(self, shape: tuple[int, ...], source: Source, labels: Labels | None) -> None:
         content = hashlib.sha256()
         with (self.partial / "images.u8").open("rb") as file:
             while block := file.read(1 << 24):
@@ -298,15 +307,21 @@ class _Build:
             "name": self.name,
             "shape": shape,
             "labelled": labels is not None,
-            "named": named,
-            "class_names": class_names,
+            "named": source.names is not None,
+            "class_names": source.class_names,
             "content": content.hexdigest(),
             "skipped": [reason for _, reason in self.skipped],
         }
+        if labels is not None and labels.ndim == 2:
+            meta |= {"columns": labels.shape[1], "condition": source.condition}
         _write_json(self.partial / "meta.json", meta)
         (self.partial / "progress.json").unlink()
         shutil.rmtree(self.folder, ignore_errors=True)  # a damaged one
         self.partial.replace(self.folder)
+
+
+def _labels_file(columns: int) -> str:
+    return "labels.f8" if columns else "labels.i8"
 
 
 def _check_share(name: str, skipped: list[str], size: int, max_bad_share: float) -> None:
@@ -321,10 +336,13 @@ def _check_share(name: str, skipped: list[str], size: int, max_bad_share: float)
         )
 
 
-class _Progress:
-    """A line on stderr for decodings of more than a second: rewritten on a terminal, rare in a log."""
+class Progress:
+    """A line on stderr for what takes more than a second: rewritten on a terminal, rare in a log."""
 
-    def __init__(self, name: str, total: int, done: int) -> None:
+    def __init__(
+        self, name: str, total: int, done: int, *, doing: str = "decoding", did: str = "decoded"
+    ) -> None:
+        self.doing, self.did = doing, did
         self.name, self.total, self.first = name, total, done
         self.terminal = sys.stderr.isatty()
         self.every = 0.25 if self.terminal else 15.0
@@ -337,18 +355,20 @@ class _Progress:
             return
         rate = max(done - self.first, 1) / (now - self.start)
         left = (self.total - done) / rate
-        line = f"decoding {self.name}: {done:,} of {self.total:,} images, {rate:,.0f}/s, {left:,.0f} s left"
+        line = (
+            f"{self.doing} {self.name}: {done:,} of {self.total:,} images, {rate:,.0f}/s, {left:,.0f} s left"
+        )
         sys.stderr.write(f"\r\x1b[K{line}" if self.terminal else f"{line}\n")
         sys.stderr.flush()
         self.shown = now
 
-    def end(self, done: int, skipped: int) -> None:
+    def end(self, done: int, skipped: int = 0) -> None:
         seconds = time.monotonic() - self.start
         if seconds >= 1 or skipped:
             if self.terminal:
                 sys.stderr.write("\r\x1b[K")
             _say(
-                f"decoded {done:,} images of {self.name} in {seconds:.1f} s"
+                f"{self.did} {done:,} images of {self.name} in {seconds:.1f} s"
                 + f", {skipped:,} skipped" * bool(skipped)
             )
 

@@ -16,9 +16,10 @@ import numpy as np
 from PIL import Image
 
 from lit_gan.data.base import ImageData
-from lit_gan.data.decoded import Encoded, Images, Source, decode, decoding
+from lit_gan.data.decoded import Encoded, Images, Labels, Source, decode, decoding
 from lit_gan.data.hugging_face import datasets_cache, literal, quiet, subset
 from lit_gan.data.order import Integers
+from lit_gan.data.vectors import from_table
 from lit_gan.errors import UserError
 
 FILE_COLUMNS = ("file", "file_name", "filename", "image", "path")
@@ -32,6 +33,8 @@ class Folder(ImageData):
     image in one of them; otherwise the images are unlabelled. A `labels.csv` beside them has the columns file
     and label, or these as its first two. Hidden files are left out; the formats are those of `datasets`'
     imagefolder.
+
+    With `condition` other than class, all columns of the table but the files' are numbers, and labels are vectors.
     """
 
     def __init__(
@@ -41,6 +44,8 @@ class Folder(ImageData):
         image_size: int | tuple[int, int] | None = 64,  # pixels, or [height, width]; null: as the first image
         channels: int = 3,  # 1 grey, 3 RGB, 4 RGBA; transparency becomes white below 4
         crop: Literal["center", "none"] = "center",  # cut to the aspect ratio of image_size, or squash to it
+        labels: str | None = None,  # a CSV of file paths below `path` and labels; null: a labels.csv in it
+        condition: Literal["class", "multi-hot", "continuous"] = "class",  # labels: classes, or vectors
         flip: bool = False,  # mirror half of the images
         max_images: int | None = None,  # a random part of them, always the same
         max_bad_share: float = 0.01,  # share of images that may fail to decode
@@ -48,7 +53,7 @@ class Folder(ImageData):
         workers: int = 0,
     ) -> None:
         super().__init__(source_name=path, batch_size=batch_size, flip=flip, workers=workers)
-        self.path = path
+        self.path, self.labels_file, self.condition = path, labels, condition
         self.decoding = decoding(image_size, channels, crop)
         self.max_images = max_images
         self.max_bad_share = max_bad_share
@@ -63,12 +68,21 @@ class Folder(ImageData):
             )
         if root.is_file() and not zipfile.is_zipfile(root):
             raise UserError(f"data.path={self.path} is neither a folder nor a zip file; give one of them")
-        origin = {
+        origin: dict[str, object] = {
             "source": "folder",
             "path": str(root.resolve()),
             "files": files_in(root) if root.is_dir() else [_stamp(root, root.name)],
             "max_images": self.max_images,
         }
+        table = None if self.labels_file is None else Path(self.labels_file).expanduser()
+        if table is not None:
+            if not table.is_file():
+                raise UserError(
+                    f"data.labels={self.labels_file} is no file (looked for {table.absolute()}); check it"
+                )
+            origin["labels"] = _stamp(table, str(table.resolve()))
+        if self.condition != "class":
+            origin["condition"] = self.condition
         return decode(self.source_name, origin, partial(self._open, root), self.decoding, self.max_bad_share)
 
     def _open(self, root: Path) -> Source:
@@ -78,7 +92,7 @@ class Folder(ImageData):
                 f"data.path={self.path} holds no images that can be read (.png, .jpg, .webp, ...), and "
                 f"{listing.others:,} other files; check the path"
             )
-        labels, class_names = labels_of(self.path, listing.names, listing.labels_csv)
+        labels, class_names = self._labels(listing)
         names, chosen = listing.names, subset(len(listing.names), self.max_images)
         if chosen is not None:
             names, labels = [names[i] for i in chosen], None if labels is None else labels[chosen]
@@ -90,7 +104,29 @@ class Folder(ImageData):
             labels=labels,
             class_names=class_names,
             names=names,
+            condition=self.condition,
         )
+
+    def _labels(self, listing: Listing) -> tuple[Labels | None, tuple[str, ...]]:
+        """Of all images, and the names of the classes or columns."""
+        given = self.labels_file
+        if given is not None:
+            folder, text = "", Path(given).expanduser().read_text(encoding="utf-8-sig")
+            where = f"data.labels={given}"
+        elif self.condition == "class":
+            return labels_of(self.path, listing.names, listing.labels_csv)
+        else:
+            found = next((folder for folder in _around(listing.names) if folder in listing.labels_csv), None)
+            if found is None:
+                raise UserError(
+                    f"data.condition={self.condition}: {self.path} has no labels.csv; give a table: data.labels=FILE.csv"
+                )
+            folder, text = found, listing.labels_csv[found]
+            where = f"{self.path}: {folder + '/' * bool(folder)}labels.csv"
+        names = [name[len(folder) + bool(folder) :] for name in listing.names]
+        if self.condition == "class":
+            return _from_table(self.path, names, read_labels(text, where))
+        return from_table(text, names, FILE_COLUMNS, self.condition, where)
 
 
 @dataclass(frozen=True)
@@ -201,8 +237,7 @@ def labels_of(
     """Class indices of the images and the class names, from a labels.csv or from first-level subfolders."""
     parts = [PurePosixPath(name).parts for name in names]
     top = _common([p[:-1] for p in parts])  # folders that hold everything are no classes
-    for depth in range(len(top) + 1):
-        folder = "/".join(top[:depth])
+    for folder in _around(names):
         if folder in tables:
             rows = read_labels(tables[folder], where=f"{path}: {folder + '/' * bool(folder)}labels.csv")
             prefix = len(folder) + bool(folder)
@@ -212,6 +247,12 @@ def labels_of(
         if len(set(classes)) >= 2:
             return class_indices(classes)
     return None, ()
+
+
+def _around(names: Sequence[str]) -> list[str]:
+    """The folders that hold all images, from the root ("") on."""
+    top = _common([PurePosixPath(name).parts[:-1] for name in names])
+    return ["/".join(top[:depth]) for depth in range(len(top) + 1)]
 
 
 def _common(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

@@ -11,11 +11,13 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from lit_gan.conditions import Kind
 from lit_gan.data.base import ImageData
-from lit_gan.data.decoded import Encoded, Images, Source, decode, decoding
+from lit_gan.data.decoded import Encoded, Images, Labels, Source, decode, decoding
 from lit_gan.data.folder import class_indices
 from lit_gan.data.hugging_face import datasets_cache, literal, offline_without_network, quiet, subset
 from lit_gan.data.order import Integers
+from lit_gan.data.vectors import Floats, checked
 from lit_gan.errors import UserError
 
 IMAGE_COLUMNS = ("image", "img", "images", "jpg", "png", "picture")
@@ -37,7 +39,8 @@ class Hub(ImageData):
         config_name: str | None = None,  # configuration of the data set on the hub, where it has several
         split: str = "train",
         image_column: str | None = None,  # null: found by its type
-        label_column: str | None = None,  # null: found by its type; none: without labels
+        label_column: str | list[str] | None = None,  # null: found by its type; none: no labels; or several
+        condition: Literal["class", "multi-hot", "continuous"] = "class",  # labels: classes, or vectors
         image_size: int
         | tuple[int, int]
         | None = None,  # pixels, or [height, width]; null: as the first image
@@ -54,7 +57,7 @@ class Hub(ImageData):
         self.config_name = config_name
         self.split = split
         self.image_column = image_column
-        self.label_column = label_column
+        self.label_column, self.condition = label_column, condition
         self.decoding = decoding(image_size, channels, crop)
         self.max_images = max_images
         self.max_bad_share = max_bad_share
@@ -65,12 +68,14 @@ class Hub(ImageData):
                 "data.path is not set; give a hub id (data.path=uoft-cs/cifar10) or parquet files"
             )
         local = Path(self.path).expanduser()
-        origin = {
+        origin: dict[str, object] = {
             "source": "hub",
             "split": self.split,
             "columns": [self.image_column, self.label_column],
             "max_images": self.max_images,
         }
+        if self.condition != "class":
+            origin["condition"] = self.condition
         if local.exists():
             files = parquet_files(self.path, local, self.split)
             stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -123,7 +128,6 @@ class Hub(ImageData):
         from datasets import Image as ImageFeature
 
         column = find_image_column(self.path, table.features, self.image_column)
-        label = find_label_column(self.path, table.features, self.label_column)
         chosen = subset(len(table), self.max_images)
         if chosen is not None:
             table = table.select(chosen)
@@ -142,8 +146,20 @@ class Hub(ImageData):
             rows = encoded[start:stop][column]
             return [Encoded(f"row {start + i}", partial(opened, row)) for i, row in enumerate(rows)]
 
-        labels, class_names = (None, ()) if label is None else labels_in(self.path, table, label)
-        return Source(len(table), read, labels, class_names)
+        labels, class_names = self._labels(table)
+        return Source(len(table), read, labels, class_names, condition=self.condition)
+
+    def _labels(self, table: Any) -> tuple[Labels | None, tuple[str, ...]]:
+        given = self.label_column
+        if self.condition != "class":
+            return vectors_in(self.path, table, given, self.condition)
+        if isinstance(given, list):
+            raise UserError(
+                f"data.label_column={given}: classes are in one column; several make a vector with "
+                "data.condition=multi-hot or continuous"
+            )
+        label = find_label_column(self.path, table.features, given)
+        return (None, ()) if label is None else labels_in(self.path, table, label)
 
 
 def parquet_files(path: str, local: Path, split: str) -> list[Path]:
@@ -219,9 +235,32 @@ def labels_in(path: str, table: Any, column: str) -> tuple[Integers, tuple[str, 
         return np.asarray(values, dtype=np.int64), tuple(feature.names)
     if isinstance(values[0], (list, dict, float)):
         raise UserError(
-            f"data.label_column={column} of {path} holds no classes but {type(values[0]).__name__}s"
+            f"data.label_column={column} of {path} holds no classes but {type(values[0]).__name__}s; numbers make a "
+            "vector with data.condition=multi-hot or continuous"
         )
     return class_indices(values)
+
+
+def vectors_in(
+    path: str, table: Any, given: str | list[str] | None, kind: Kind
+) -> tuple[Floats, tuple[str, ...]]:
+    """Vectors [N, K] and the names of their numbers: of columns of numbers, or of one column of lists as long."""
+    if not given or given == "none":
+        raise UserError(
+            f"data.condition={kind} needs data.label_column=[NAME,...], columns of numbers or one of lists; {path} has "
+            f"{', '.join(table.features)}"
+        )
+    names = given.split(",") if isinstance(given, str) else given
+    for name in names:
+        _existing(path, table.features, name, "label_column")
+    where, ids = f"data.label_column of {path}", [f"row {i}" for i in range(len(table))]
+    columns = [list(table.select_columns(name)[:][name]) for name in names]
+    if len(names) == 1 and isinstance(columns[0][0], list):
+        rows = columns[0]
+        names = [f"{names[0]} {i}" for i in range(len(rows[0]))]
+    else:
+        rows = [list(row) for row in zip(*columns, strict=True)]
+    return checked(rows, names, ids, kind, where), tuple(names)
 
 
 def _first_line(error: BaseException) -> str:

@@ -63,7 +63,7 @@ class Stacked(ImageData):
 
     def _load(self) -> Images:
         self.base.prepare()
-        if not 2 <= self.base.num_classes <= MOST_CLASSES:
+        if self.base.conditions is not None or not 2 <= self.base.num_classes <= MOST_CLASSES:
             raise UserError(
                 f"{self.source_name}: stacks need labelled images of 2 to {MOST_CLASSES} classes, these have "
                 f"{self.base.num_classes}; use data.path=ylecun/mnist, or the like as parquet"

@@ -99,10 +99,17 @@ class Classifier(Extractor):
         if isinstance(data, Stacks):
             single = cls.build(data=data.base, weights=weights, weights_sha256=weights_sha256, device=device)
             return StackedClassifier(single, data.parts)
-        if data.labels is None or data.num_classes < 2 or data.images.dtype != np.uint8:
+        if (
+            data.labels is None
+            or data.labels.ndim != 1
+            or data.num_classes < 2
+            or data.images.dtype != np.uint8
+        ):
+            vectors = data.labels is not None and data.labels.ndim != 1
+            what = "labels that are vectors" if vectors else f"{data.num_classes} classes"
             raise UserError(
                 f"metrics.extractor=classifier: learns from labelled images of 2 classes or more, the data "
-                f"({data.size} of type {data.images.dtype}, {data.num_classes} classes) are none; use "
+                f"({data.size} of type {data.images.dtype}, {what}) are none; use "
                 "metrics.extractor=inception or metrics.extractor=pixels"
             )
         if data.size < FEWEST_PER_CLASS * data.num_classes:

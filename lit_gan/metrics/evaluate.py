@@ -23,7 +23,7 @@ from lit_gan.metrics.protocol import Finding, Protocol, Score, Scores
 from lit_gan.metrics.real_images import ImageReference
 from lit_gan.metrics.reference import Features, Floor, Pass, Reference, add_to, broadcast_parts
 from lit_gan.metrics.sums import EvaluationMetric, float64_device
-from lit_gan.sampling import Sampleable, inference, sampling_batch, to_uint8
+from lit_gan.sampling import Sampleable, inference, render, sampling_batch, to_uint8
 
 if TYPE_CHECKING:
     from lit_gan.metrics.lpips import PerceptualNetwork
@@ -215,6 +215,11 @@ def _check_labels(name: str, data: Source | None, module: Sampleable | None) -> 
             f"eval.metrics: '{name}' compares within classes, and the data have no labels; "
             f"use labelled data, or leave '{name}' out"
         )
+    vectors = data is not None and data.labels is not None and data.labels.ndim != 1
+    if vectors or getattr(module, "conditions", None) is not None:
+        raise UserError(
+            f"eval.metrics: '{name}' compares within classes, and the conditions are vectors: leave '{name}' out"
+        )
     # a module that is no AdversarialModule and does not say whether it reads labels is believed
     if module is not None and not getattr(module, "conditional", True):
         raise UserError(
@@ -293,7 +298,7 @@ def _add_fakes(
             batch = sampling_batch(
                 module, seed, indices, data.num_classes, data.class_weights, truncation=truncation
             )
-            images = module.generate(batch).float()  # [B, C, H, W] in [-1, 1]
+            images = render(module, batch).float()  # [B, C, H, W] in [-1, 1]
             if tuple(images.shape) != (len(indices), *shape):
                 raise ValueError(
                     f"generate() must return {(len(indices), *shape)}, got {tuple(images.shape)}"

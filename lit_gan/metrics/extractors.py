@@ -28,7 +28,7 @@ class Source(Protocol):
     def images(self) -> np.ndarray[Any, Any]: ...  # [N, H, W, C], uint8 or (toy points) float32
 
     @property
-    def labels(self) -> np.ndarray[Any, Any] | None: ...  # [N] int64
+    def labels(self) -> np.ndarray[Any, Any] | None: ...  # classes [N] int64, or vectors [N, K] float32
 
     @property
     def image_shape(self) -> tuple[int, int, int]: ...  # C, H, W

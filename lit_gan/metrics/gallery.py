@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +13,10 @@ from torch import Tensor, nn
 from lit_gan.errors import UserError
 from lit_gan.metrics.extractors import Source
 from lit_gan.sampling import Batch
+
+if TYPE_CHECKING:
+    from lit_gan.autoencoder import Decoder
+    from lit_gan.data.latents import Latents
 
 
 class Gallery(nn.Module):
@@ -66,3 +71,18 @@ class PairedGallery(Gallery):
     def partners(self, numbers: Sequence[int]) -> NDArray[np.int64]:
         """The positions [B] of the reals that fakes `numbers` should be."""
         return self.reals[self.chosen[np.asarray(numbers, dtype=np.int64)]]
+
+
+class Reconstructions(Gallery):
+    """A gallery of latents decoded, each beside the image that it was made of: the score that no generator on these
+    latents can be expected to beat."""
+
+    def __init__(self, data: Latents, decoder: Decoder, number: int | None = None, seed: int = 0) -> None:
+        super().__init__(data, number, seed)
+        self.latents, self.decoder = data, decoder
+
+    def generate(self, batch: Batch) -> Tensor:
+        return self.latents.latent_batch(self.chosen[batch["index"].cpu().numpy()]).to(self.device)
+
+    def partners(self, numbers: Sequence[int]) -> NDArray[np.int64]:
+        return self.chosen[np.asarray(numbers, dtype=np.int64)]

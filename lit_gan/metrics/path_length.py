@@ -19,7 +19,7 @@ from lit_gan.metrics.extractors import exact_float32
 from lit_gan.metrics.paired import plain
 from lit_gan.metrics.pixels import pooled
 from lit_gan.metrics.sums import EvaluationMetric
-from lit_gan.sampling import Batch, Sampleable, inference, latents, sampling_batch
+from lit_gan.sampling import Batch, Sampleable, decoded, inference, latents, render, sampling_batch
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -146,9 +146,9 @@ def walk(module: Sampleable, batch: Batch, target: Tensor, epsilon: float) -> Te
     if hasattr(module, "styles"):
         styled = cast("Styled", module)
         w, other = styled.styles(batch), styled.styles({**batch, "z": target})
-        return styled.synthesise(torch.cat([w, torch.lerp(w, other, epsilon)]), doubled)
+        return decoded(module, styled.synthesise(torch.cat([w, torch.lerp(w, other, epsilon)]), doubled))
     doubled["z"] = torch.cat([batch["z"], slerp(batch["z"], target, epsilon)])
-    return module.generate(doubled)
+    return render(module, doubled)
 
 
 def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from lit_gan.networks.condition import as_vector
 from lit_gan.networks.equalized import SQRT2, EqualizedLinear, lrelu
 
 
@@ -16,7 +16,7 @@ def normalised(z: Tensor) -> Tensor:
 
 
 class Mapping(nn.Module):
-    """z [B, Z] and labels [B] -> w [B, W]; with `latent_dim` 0 of labels alone, with 0 classes of z alone.
+    """z [B, Z] and labels [B] or [B, K] -> w [B, W]; with `latent_dim` 0 of labels alone, with 0 classes of z alone.
 
     `bias_gain` as in `EqualizedLinear`.
     """
@@ -50,7 +50,7 @@ class Mapping(nn.Module):
         parts = [normalised(z)] if z is not None else []
         if self.embed is not None:
             assert label is not None
-            parts.append(normalised(self.embed(F.one_hot(label, self.num_classes).float())))
+            parts.append(normalised(self.embed(as_vector(label, self.num_classes))))
         w = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         with torch.autocast(
             w.device.type, enabled=False

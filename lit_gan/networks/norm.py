@@ -5,11 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lit_gan.networks.condition import looked_up, looked_up_around_one
 from lit_gan.networks.spectral import Linear
 
 
 class ClassNorm(nn.BatchNorm2d):
-    """Batch norm whose gain and shift are learned per class (Dumoulin 2017); plain where there are no classes."""
+    """Batch norm whose gain and shift are learned per class (Dumoulin 2017); plain where there are no classes.
+
+    Labels that are vectors add up shifts, and what gains are above 1.
+    """
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__(width, affine=num_classes == 0)
@@ -22,7 +26,7 @@ class ClassNorm(nn.BatchNorm2d):
         if self.affine:
             return normal
         assert label is not None
-        return modulated(normal, self.gain[label], self.shift[label])
+        return modulated(normal, looked_up_around_one(label, self.gain), looked_up(label, self.shift))
 
 
 class LinearNorm(nn.BatchNorm2d):

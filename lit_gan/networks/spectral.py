@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_gan.networks.condition import looked_up
+
 
 def as_matrix(weight: Tensor, axis: int = 0) -> Tensor:
     """[O, fan_in], a row for each output, which lie along `axis`; the columns in the order that costs no copy."""
@@ -62,14 +64,14 @@ class Linear(nn.Linear):
 
 
 class Embedding(nn.Embedding):
-    """A linear layer on one-hot labels, `spectral` or plain: rows of the matrix are classes."""
+    """A linear layer on labels, classes [B] or vectors [B, K], `spectral` or plain: rows of the matrix are classes."""
 
     def __init__(self, num_classes: int, features: int, *, spectral: bool = False) -> None:
         super().__init__(num_classes, features)
         self.spectral = spectral_norm(num_classes, spectral)
 
     def forward(self, label: Tensor) -> Tensor:
-        return F.embedding(label, self.spectral(self.weight))
+        return looked_up(label, self.spectral(self.weight))
 
 
 def normalised_matrices(network: nn.Module) -> list[Tensor]:

@@ -6,6 +6,7 @@ batch norm, and two heads. It maximises L_S + L_C, the log-likelihoods of the so
 alike, the generator L_C - L_S (here with the loss that does not saturate).
 
 At other sizes the generator halves its 384 maps at each doubling, and the discriminator has two convolutions a halving.
+Of labels that are vectors L_C is the log-likelihood too (see `lit_gan.losses.auxiliary`).
 Left out: one network for each ten classes, as the paper trains ImageNet; noise on the discriminator's activations.
 """
 
@@ -16,10 +17,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from lit_gan.losses import LOSSES
+from lit_gan.losses import LOSSES, auxiliary
 from lit_gan.module import AdversarialModule, Batch, Losses
+from lit_gan.networks.condition import as_vector
 from lit_gan.networks.conv import channels_last
 from lit_gan.networks.dcgan import init_normal
 from lit_gan.networks.logits import Logits
@@ -47,7 +48,7 @@ class Generator(nn.Module):
         self.body = nn.Sequential(*layers, double(widths[-1], image_shape[0]), nn.Tanh())
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
-        y = F.one_hot(label, self.num_classes).to(z.dtype)
+        y = as_vector(label, self.num_classes).to(z.dtype)
         images: Tensor = self.body(torch.cat([z, y], dim=1))
         return images
 
@@ -112,9 +113,8 @@ class ACGAN(AdversarialModule):
             fake = self.fakes(batch)  # [B, C, H, W]
         # Two passes: batch norm must not see a mixture of both.
         real, fake = self.discriminator(self.shown(batch["image"])), self.discriminator(self.shown(fake))
-        named = F.cross_entropy(real[:, 1:].float(), batch["label"]) + F.cross_entropy(
-            fake[:, 1:].float(), batch["label"]
-        )
+        label, kind = batch["label"], self.condition_kind
+        named = auxiliary(real[:, 1:], label, kind) + auxiliary(fake[:, 1:], label, kind)
         self.observe(real[:, 0], fake[:, 0])
         return {
             "adversarial": self.loss.discriminator(real[:, 0], fake[:, 0]),
@@ -125,7 +125,7 @@ class ACGAN(AdversarialModule):
         verdict = self.discriminator(self.shown(self.fakes(batch)))
         return {
             "adversarial": self.loss.generator(self.kept(verdict[:, 0])),
-            "class": self.class_weight * F.cross_entropy(verdict[:, 1:].float(), batch["label"]),
+            "class": self.class_weight * auxiliary(verdict[:, 1:], batch["label"], self.condition_kind),
         }
 
     def logits(self, images: Tensor, label: Tensor | None = None) -> Tensor:

@@ -34,7 +34,7 @@ from lit_gan.networks.residual import Conv, Norm, UpBlock
 from lit_gan.networks.resnet import Discriminator, discriminator_widths, is_small
 from lit_gan.networks.self_attention import SelfAttention, place_of
 from lit_gan.networks.shape import Pyramid, pyramid
-from lit_gan.networks.spectral import Linear, normalised_matrices
+from lit_gan.networks.spectral import Embedding, Linear, normalised_matrices
 from lit_gan.regularisers import orthogonality
 from lit_gan.sampling import truncated
 from lit_gan.settings import Optim
@@ -61,7 +61,7 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         self.chunk = chunk
-        self.embed = nn.Embedding(num_classes, shared_dim) if num_classes and shared_dim else None
+        self.embed = Embedding(num_classes, shared_dim) if num_classes and shared_dim else None
         features = chunk + (shared_dim if self.embed is not None else 0)
         norm: Norm = (
             partial(LinearNorm, features=features)

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from lit_gan.losses import LOSSES
 from lit_gan.module import AdversarialModule, Batch, Losses
+from lit_gan.networks.condition import as_vector
 from lit_gan.networks.logits import Logits
 from lit_gan.networks.maxout import Maxout
 from lit_gan.settings import Optim
@@ -48,7 +49,7 @@ class Generator(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
-        y = one_hot(label, self.num_classes, z)
+        y = as_vector(label, self.num_classes).to(z.dtype)
         h = F.relu(torch.cat([self.of_z(z), self.of_label(y)], dim=1))
         h = F.relu(self.joint(self.dropout(h)))
         return torch.tanh(self.to_image(self.dropout(h))).view(-1, *self.image_shape)
@@ -76,15 +77,12 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, label: Tensor) -> Tensor:
         x = images.flatten(1)
-        h = torch.cat([self.of_image(x), self.of_label(one_hot(label, self.num_classes, x))], dim=1)
+        h = torch.cat(
+            [self.of_image(x), self.of_label(as_vector(label, self.num_classes).to(x.dtype))], dim=1
+        )
         h = self.joint(self.dropout(h))
         logits: Tensor = self.head(self.dropout(h))
         return logits
-
-
-def one_hot(label: Tensor, num_classes: int, like: Tensor) -> Tensor:
-    """Labels [B] -> [B, K] in the type of `like`."""
-    return F.one_hot(label, num_classes).to(like.dtype)
 
 
 class CGAN(AdversarialModule):

@@ -8,6 +8,8 @@ backward pass, so that compiled and fused attention work. The learning rate fall
 of width 768. Presets, patch 2 in the paper: S 12 blocks of 384 with 6 heads, B 12 of 768 with 12, L 24 of 1024 with
 16, XL 28 of 1152 with 16.
 
+On latents, as in the paper (`data=latents`, docs/latents.md), its samples are not clipped; set `output_gain` to 1 there.
+
 Left out: the alignment of the discriminator's features with DINOv2's on reals, which the paper's best figures have;
 guidance at sampling. Differs: in pixels the heads start at a quarter of the paper's scale, which is that of latents; each
 player's step draws its own z; a depth that 4 does not divide places its heads evenly; the running mean of c follows both
@@ -31,6 +33,7 @@ from lit_gan.errors import UserError
 from lit_gan.losses import relativistic_discriminator, relativistic_generator
 from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.networks.attention import Attention, RMSNorm, Rotary, SwiGLU, position_table, rms_norm
+from lit_gan.networks.spectral import Embedding
 from lit_gan.penalties import finite_difference, squared_norm
 from lit_gan.settings import Optim
 
@@ -52,8 +55,8 @@ class SlowLinear(nn.Linear):
         return self.lr_multiplier * super().forward(inputs)
 
 
-def embedding(num_classes: int, dim: int) -> nn.Embedding:
-    table = nn.Embedding(num_classes, dim)
+def embedding(num_classes: int, dim: int) -> Embedding:
+    table = Embedding(num_classes, dim)
     nn.init.normal_(table.weight, std=0.02)
     return table
 
@@ -140,7 +143,7 @@ class Generator(nn.Module):
     ) -> tuple[Tensor, ...]:
         c = self._mapped(z, label)
         if truncation is not None:
-            c = torch.lerp(self.c_mean[label if label is not None else 0].expand_as(c), c, truncation)
+            c = torch.lerp(self.c_mean[self._row(label)].expand_as(c), c, truncation)
         h = self.position.expand(len(z), -1, -1)  # [B, T, D]
         levels: list[Tensor] = []
         for depth, block in enumerate(self.blocks, 1):
@@ -158,9 +161,15 @@ class Generator(nn.Module):
             self._follow(c.detach(), label)
         return c
 
+    @staticmethod
+    def _row(label: Tensor | None) -> Tensor | int:
+        """Which of the means: the class's, or one for all where there are none or labels are vectors."""
+        return 0 if label is None or label.is_floating_point() else label
+
     def _follow(self, c: Tensor, label: Tensor | None) -> None:
         """Moves the mean of every class in the batch by 0.005 towards the batch's."""
-        rows = c.new_zeros(len(c), dtype=torch.int64) if label is None else label
+        row = self._row(label)
+        rows = row if isinstance(row, Tensor) else c.new_zeros(len(c), dtype=torch.int64)
         total = torch.zeros_like(self.c_mean).index_add_(0, rows, c)
         n = c.new_zeros(len(total), 1).index_add_(0, rows, c.new_ones(len(c), 1))
         self.c_mean.lerp_(torch.where(n > 0, total / n.clamp_min(1), self.c_mean), 0.005)
@@ -235,6 +244,7 @@ class GAT(AdversarialModule):
         lr=2e-4, beta1=0.0, beta2=0.99, clip_norm=1.0, ema_half_life=355_000.0, ema_ramp=None
     )
     truncates: ClassVar[bool] = True
+    bounded: ClassVar[bool] = False
     relative: ClassVar[bool] = True
     refuses: ClassVar[Mapping[str, str]] = {
         "dragan": "which has a gradient penalty of its own",
@@ -353,7 +363,8 @@ class GAT(AdversarialModule):
 
     def generate(self, batch: Batch) -> Tensor:
         levels: tuple[Tensor, ...] = self.sampler(batch["z"], self.label(batch), batch.get("truncation"))
-        return levels[-1].float().clamp(-1, 1)
+        made = levels[-1].float()
+        return made if self.decoder is not None else made.clamp(-1, 1)  # pixels end there, latents do not
 
     def configure_optimizers(self) -> list[Optimizer]:
         factor = LR_WIDTH / self.width

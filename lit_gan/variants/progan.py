@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from lit_gan.losses import LOSSES
+from lit_gan.losses import LOSSES, auxiliary
 from lit_gan.module import AdversarialModule, Batch, Losses, Player
+from lit_gan.networks.condition import as_vector
 from lit_gan.networks.equalized import SQRT2, EqualizedConv, EqualizedUpConv, lrelu
 from lit_gan.networks.growth import GrowingDiscriminator, Growth, Stage, blended, enlarged
 from lit_gan.networks.mapping import normalised
@@ -83,7 +84,7 @@ class Generator(nn.Module):
         last = len(self.ups)
         stage = last if stage is None else stage
         if label is not None:
-            z = torch.cat([z, F.one_hot(label, self.num_classes).to(z.dtype)], dim=1)
+            z = torch.cat([z, as_vector(label, self.num_classes).to(z.dtype)], dim=1)
         h = pixel_norm(lrelu(self.project(normalised(z))))
         h = before = pixel_norm(lrelu(self.convs[0](h)))
         for i in range(1, stage + 1):
@@ -162,16 +163,16 @@ class ProGAN(AdversarialModule):
             terms["gradient_penalty"] = self.gp_weight * one_centred(logits, x_hat)
         terms["drift"] = self.drift_weight * real_scores[:, 0].float().square().mean()
         if self.conditional:
-            both, label = torch.cat([real_scores, fake_scores]), batch["label"].repeat(2)
+            both, label = torch.cat([real_scores, fake_scores]), torch.cat([batch["label"]] * 2)
             # x 2: the sum of both means
-            terms["class"] = 2 * self.class_weight * F.cross_entropy(both[:, 1:].float(), label)
+            terms["class"] = 2 * self.class_weight * auxiliary(both[:, 1:], label, self.condition_kind)
         return terms
 
     def generator_loss(self, batch: Batch) -> Losses:
         scores = self.discriminator(self.shown(self.fakes(batch)), *self.stage())
         terms = {"adversarial": self.loss.generator(self.kept(scores[:, 0]))}
         if self.conditional:
-            terms["class"] = self.class_weight * F.cross_entropy(scores[:, 1:].float(), batch["label"])
+            terms["class"] = self.class_weight * auxiliary(scores[:, 1:], batch["label"], self.condition_kind)
         return terms
 
     def logits(self, images: Tensor, label: Tensor | None = None) -> Tensor:

@@ -28,6 +28,7 @@ from lit_gan.module import AdversarialModule, Batch, Losses, Player
 from lit_gan.networks.conv import Conv2d, channels_last
 from lit_gan.networks.resample import Down, up
 from lit_gan.networks.shape import Pyramid, pyramid
+from lit_gan.networks.spectral import Embedding
 from lit_gan.schedules import cosine
 from lit_gan.settings import Optim
 
@@ -141,7 +142,7 @@ class Discriminator(nn.Module):
         area = base.height * base.width
         self.basis = nn.Parameter(torch.randn(widths[0], base.height, base.width) / sqrt(area))
         self.head = linear(widths[0], widths[0] if num_classes else 1)
-        self.embed: nn.Embedding | None = None
+        self.embed: Embedding | None = None
         if num_classes:
             self.embed = class_embedding(num_classes, widths[0], std=1 / sqrt(num_classes * widths[0]))
 
@@ -153,9 +154,9 @@ class Discriminator(nn.Module):
             return out.squeeze(1) if self.embed is None else (out * self.embed(label)).sum(1)
 
 
-def class_embedding(num_classes: int, features: int, *, std: float) -> nn.Embedding:
-    """A linear layer on one-hot labels, without bias."""
-    embedding = nn.Embedding(num_classes, features)
+def class_embedding(num_classes: int, features: int, *, std: float) -> Embedding:
+    """A linear layer on one-hot labels, or on vectors, without bias."""
+    embedding = Embedding(num_classes, features)
     nn.init.normal_(embedding.weight, 0.0, std)
     return embedding
 

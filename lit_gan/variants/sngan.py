@@ -65,7 +65,7 @@ class SNGAN(AdversarialModule):
         self.finish()
 
     def discriminator_loss(self, batch: Batch) -> Losses:
-        real = dequantised(batch["image"])  # [B, C, H, W]
+        real = batch["image"] if self.decoder is not None else dequantised(batch["image"])  # [B, C, H, W]
         with torch.no_grad():
             fake = self.fakes(batch)
         real_logits, fake_logits = self.judge(real, fake, self.label(batch))

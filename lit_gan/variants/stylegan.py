@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from lit_gan.losses import LOSSES
 from lit_gan.module import AdversarialModule, Batch, Losses, Player
+from lit_gan.networks.condition import looked_up
 from lit_gan.networks.equalized import SQRT2, EqualizedConv, EqualizedLinear, EqualizedUpConv, lrelu
 from lit_gan.networks.growth import GrowingDiscriminator, Growth, Stage, blended, enlarged
 from lit_gan.networks.mapping import Mapping, second_styles
@@ -148,7 +149,7 @@ class Generator(nn.Module):
         """z [B, Z] (and labels [B]) -> w [B, W]."""
         if self.rows is not None:
             assert label is not None
-            z = torch.cat([z, self.rows[label]], dim=1)
+            z = torch.cat([z, looked_up(label, self.rows)], dim=1)
         w: Tensor = self.mapping(z)
         return w
 
@@ -268,9 +269,13 @@ class StyleGAN(AdversarialModule):
         return {"adversarial": self.loss.generator(self.kept(fake_logits))}
 
     def logits(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        """Of each label's logits, those of `label`."""
+        """Of each label's logits, those of `label`; of a vector's, the sum weighed by it."""
         scores: Tensor = self.discriminator(images, *self.stage())
-        return scores[:, 0] if label is None else scores.gather(1, label[:, None])[:, 0]
+        if label is None:
+            return scores[:, 0]
+        if label.is_floating_point():
+            return (scores * label.to(scores.dtype)).sum(1)
+        return scores.gather(1, label[:, None])[:, 0]
 
     def reals(self, batch: Batch) -> Tensor:
         return self.growth.shrunk(super().reals(batch), *self.stage())

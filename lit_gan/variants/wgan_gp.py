@@ -17,10 +17,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lit_gan.data.base import dequantised
-from lit_gan.losses import LOSSES
+from lit_gan.losses import LOSSES, auxiliary
 from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.networks.conv import channels_last
 from lit_gan.networks.logits import Logits
@@ -84,7 +83,7 @@ class WGANGP(AdversarialModule):
         self.finish()
 
     def discriminator_loss(self, batch: Batch) -> Losses:
-        real = dequantised(batch["image"])  # [B, C, H, W]
+        real = batch["image"] if self.decoder is not None else dequantised(batch["image"])  # [B, C, H, W]
         with torch.no_grad():
             fake = self.fakes(batch).to(real.dtype)
         seen = self.shown(torch.cat([real, fake]))
@@ -95,7 +94,9 @@ class WGANGP(AdversarialModule):
         with self.exact():
             terms["gradient_penalty"] = self.gp_weight * one_centred(self.discriminator(x_hat)[:, 0], x_hat)
         if self.conditional:
-            terms["class"] = self.d_class_weight * F.cross_entropy(real_scores[:, 1:].float(), batch["label"])
+            terms["class"] = self.d_class_weight * auxiliary(
+                real_scores[:, 1:], batch["label"], self.condition_kind
+            )
         return terms
 
     def generator_loss(self, batch: Batch) -> Losses:
@@ -106,7 +107,7 @@ class WGANGP(AdversarialModule):
         scores = self.discriminator(self.shown(self.generator(z, label)))
         terms = {"adversarial": self.loss.generator(self.kept(scores[:, 0]))}
         if label is not None:
-            terms["class"] = self.g_class_weight * F.cross_entropy(scores[:, 1:].float(), label)
+            terms["class"] = self.g_class_weight * auxiliary(scores[:, 1:], label, self.condition_kind)
         return terms
 
     def logits(self, images: Tensor, label: Tensor | None = None) -> Tensor:
