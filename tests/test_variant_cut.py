@@ -21,7 +21,7 @@ SMALL = (3, 16, 16)
 
 def tiny(shape: tuple[int, int, int] = SMALL, **keywords: Any) -> CUT:
     torch.manual_seed(0)
-    settings = {"width": 4, "blocks": 2, "field": 16, "features": 8, "places": 16, **keywords}
+    settings = {"width": 4, "blocks": 2, "field": 16, "features": 32, "places": 16, **keywords}
     return CUT(source_shape=shape, image_shape=shape, **settings)
 
 
@@ -90,7 +90,8 @@ def test_contrast_is_the_mean_over_taps_of_the_same_places_in_both_and_grows_whe
         losses = []
         for tap, query, key in zip(player.taps, player(fake, whole=False), keys, strict=True):
             head = player.heads[tap]
-            rows = [torch.nn.functional.normalize(head(maps.flatten(2).mT), dim=2) for maps in (query, key)]
+            rows = [head(maps.flatten(2).mT) for maps in (query, key)]
+            rows = [row / (row.square().sum(2, keepdim=True).sqrt() + 1e-7) for row in rows]
             losses.append(patch_nce(*rows, module.tau).item())
         return sum(losses) / len(losses)
 
@@ -112,6 +113,18 @@ def test_gradients_go_to_queries_alone():
     assert fake.grad.abs().sum() > 0
     assert all(key.grad is None for key in keys)
     assert all(p.grad is not None for p in module.generator.heads.parameters())
+
+
+def test_a_place_where_all_units_are_off_does_no_harm():
+    module = tiny()
+    head = module.generator.heads["block1"]
+    torch.nn.init.constant_(head[0].bias, -1e3)
+
+    queries = module.generator.project("block1", torch.randn(1, 16, 4, 4), torch.arange(16))
+    patch_nce(queries, queries.detach(), 0.07).backward()
+
+    assert not queries.any()
+    assert all(p.grad.isfinite().all() for p in head.parameters())
 
 
 @pytest.mark.parametrize("adversarial", ["least_squares", "relativistic"])

@@ -64,7 +64,9 @@ class Contrasting(nn.Module):
         """What the head of `tap` makes of `maps` [B, C', h, w] at `places` [N] of h x w: [B, N, F] in float32."""
         with torch.autocast(maps.device.type, enabled=False):
             chosen = maps.float().flatten(2).index_select(2, places).transpose(1, 2)  # [B, N, C']
-            return F.normalize(self.heads[tap](chosen), dim=2)
+            features: Tensor = self.heads[tap](chosen)
+            # 1e-7, as the authors have it: where all units are off, a smaller one would blow the bias's gradient up.
+            return features / (torch.linalg.vector_norm(features, dim=2, keepdim=True) + 1e-7)
 
 
 class CUT(AdversarialModule):
