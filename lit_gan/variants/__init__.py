@@ -16,4 +16,6 @@ VARIANTS: dict[str, str] = {
     "biggan": "lit_gan.variants.biggan:BigGAN",
     "r3gan": "lit_gan.variants.r3gan:R3GAN",
     "gat": "lit_gan.variants.gat:GAT",
+    "cyclegan": "lit_gan.variants.cyclegan:CycleGAN",
+    "cut": "lit_gan.variants.cut:CUT",
 }
