@@ -39,7 +39,7 @@ def follow_schedule(optimizer: Optimizer, optim: Optim, images_seen: int) -> Non
     factor = 1.0
     if optim.lr_schedule != "constant" and optim.decay_images is not None:
         curve = schedules.linear if optim.lr_schedule == "linear" else schedules.cosine
-        factor = curve(images_seen, 1.0, optim.lr_end, optim.decay_images)
+        factor = curve(images_seen - optim.decay_start_images, 1.0, optim.lr_end, optim.decay_images)
     for group in optimizer.param_groups:
         group.update(optimizer.defaults)
         group["lr"] = optimizer.defaults["lr"] * factor

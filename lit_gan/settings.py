@@ -26,6 +26,7 @@ class Optim:
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
     lr_end: float = 0.0  # last learning rate as a share of the first
     decay_images: int | None = None  # length of lr_schedule; constant afterwards
+    decay_start_images: int = 0  # images at the full rate, before lr_schedule begins
     ema_half_life: float = 0.0  # images; 0: the generator is not averaged
     ema_ramp: float | None = 0.05  # half-life at most this share of the images seen
     ema_start: int = 0  # images up to which the average is a copy
@@ -182,6 +183,7 @@ AT_LEAST: dict[str, float] = {  # the smallest value that makes sense; null is l
             "optim.clip_norm",
             "optim.lr_end",
             "optim.freeze_d",
+            "optim.decay_start_images",
         ),
         0,
     ),

@@ -12,6 +12,7 @@ from lit_gan.ema import EMA, ramped_half_life
 from lit_gan.errors import NonFiniteError, UserError
 from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.monitor import PACK_AT, Monitor
+from lit_gan.optimisers import build_optimizer, follow_schedule
 from lit_gan.players import frozen
 from lit_gan.settings import Optim
 
@@ -162,6 +163,20 @@ def test_learning_rate_follows_the_images_seen():
     fit(module)
 
     assert rates == [1.0, 0.5, 0.5, 0.0, 0.0, 0.0]  # the generator steps after the images were shown
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_learning_rate_stays_until_its_schedule_starts(name):
+    optim = Optim(lr=2.0, lr_schedule=name, decay_start_images=100, decay_images=50)
+    optimizer = build_optimizer(optim, [nn.Parameter(torch.zeros(1))], optim.lr)
+
+    def rate(images_seen: int) -> float:
+        follow_schedule(optimizer, optim, images_seen)
+        return optimizer.param_groups[0]["lr"]
+
+    assert [rate(n) for n in (0, 99, 100)] == [2.0] * 3
+    assert rate(125) == pytest.approx(1.0)
+    assert [rate(n) for n in (150, 1000)] == [0.0] * 2
 
 
 def test_frozen_keeps_what_was_frozen_before_and_survives_an_error():

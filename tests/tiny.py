@@ -47,6 +47,9 @@ TINY: dict[str, list[str]] = {  # beside the arch's own YAML
     "stylegan2-ada": ["model.width=4"],
     "r3gan": ["model.width=16", "model.full_stages=1"],
     "gat": ["model.width=16", "model.heads=2", "model.depth=4", "model.patch=4", "model.label_dim=8"],
+    "cyclegan": ["model.width=4", "model.d_width=4", "model.blocks=1", "model.field=16", "model.pool_size=5"],
+    "cut": ["model.width=4", "model.d_width=4", "model.blocks=2", "model.field=16", "model.features=32"],
+    "fastcut": ["model.width=4", "model.d_width=4", "model.blocks=2", "model.field=16", "model.features=32"],
 }
 STAGES: dict[str, tuple[int, ...]] = {  # images seen, where not all parameters take part all the time
     "progan": (0, 24, 48),

@@ -1,0 +1,49 @@
+"""Batches made by hand for the translators, and what their tests ask of all of them."""
+
+from __future__ import annotations
+
+import torch
+
+from lit_gan.module import AdversarialModule, Batch
+from lit_gan.players import frozen, total
+
+
+def unpaired(
+    source: tuple[int, int, int], image: tuple[int, int, int], size: int = 2, seed: int = 1
+) -> Batch:
+    """Independent random images of two domains in [-1, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"source": source, "image": image}
+    return {key: torch.rand(size, *shape, generator=generator) * 2 - 1 for key, shape in shapes.items()}
+
+
+def assert_each_loss_reaches_its_player_alone(module: AdversarialModule, batch: Batch) -> None:
+    players = {"d": (module.discriminator, module.generator), "g": (module.generator, module.discriminator)}
+    for player, (mine, other) in players.items():
+        module.zero_grad(set_to_none=True)
+        with frozen(other.parameters()):
+            terms = module.losses(player, batch)
+            total(terms).backward()
+
+        assert next(iter(terms)) == "adversarial"
+        assert all(term.shape == () and term.isfinite() for term in terms.values())
+        assert all(p.grad is None for p in other.parameters())
+        unreached = [n for n, p in mine.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+        assert not unreached, f"{player}: no gradient for {unreached}"
+
+
+def take_steps(module: AdversarialModule, batches: list[Batch]) -> list[float]:
+    """Both players' updates on each batch as the spine orders them; their losses."""
+    d, g = module.configure_optimizers()
+    found = []
+    for batch in batches:
+        torch.manual_seed(module.images_seen)
+        for player, optimizer, other in (("d", d, module.generator), ("g", g, module.discriminator)):
+            optimizer.zero_grad(set_to_none=True)
+            with frozen(other.parameters()):
+                loss = total(module.losses(player, batch))
+                loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        module.images_seen += len(batch["image"])
+    return found
