@@ -238,6 +238,51 @@ def sample(run: str, decoder: str | None, **options: Any) -> int:
     return sample_run(saved, **options)
 
 
+class TileSide(click.ParamType[int | str]):
+    """A side in pixels, auto or none."""
+
+    name = "tile"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
+        if value in ("auto", "none"):
+            return str(value)
+        if not str(value).isdigit() or int(value) == 0:
+            self.fail(f"{value!r} is neither auto, none nor a number of pixels", param, ctx)
+        return int(value)
+
+
+@cli.command()
+@click.argument("run")
+@click.argument("inputs", metavar="IN")
+@click.argument("out", metavar="OUT")
+@OVERRIDES
+@click.option(
+    "--tile",
+    type=TileSide(),
+    default="auto",
+    metavar="auto|none|N",
+    help="Side of tiles; auto: as memory asks.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, help="Of the noise, where the variant has any."
+)
+@click.option("--format", "suffix", metavar=".png", help="Ending of the results; default the source's.")
+def translate(run: str, inputs: str, out: str, overrides: tuple[str, ...], **options: Any) -> int:
+    """Translate the images IN (a folder, a file, or - for paths on standard input) into OUT, by RUN's best checkpoint.
+
+    \b
+    lit-gan translate runs/pix2pix-facades-1 labels/ facades/
+    lit-gan translate runs/esrgan-1/checkpoints/last.ckpt scan.tif large.tif --tile 512
+    Names, bit depth, alpha and metadata stay. Files that fail are listed, and the exit code is 1.
+    """
+    from lit_gan.resume import compose_saved
+
+    saved = compose_saved(run, overrides)
+    from lit_gan.sample import translate_run
+
+    return translate_run(saved, inputs, out, **options)
+
+
 class Numbers(click.ParamType[tuple[float, ...]]):
     """Numbers with commas between them."""
 

@@ -23,12 +23,14 @@ from lit_gan.metrics import METRICS, Score
 from lit_gan.metrics.evaluate import evaluate, metric_class
 from lit_gan.metrics.gallery import Gallery, PairedGallery, Reconstructions
 from lit_gan.metrics.pairs import matched
+from lit_gan.module import AdversarialModule
 from lit_gan.pictures import is_points, save, suspects
 from lit_gan.resume import Comparison, Plan
 from lit_gan.run import RunFolder, new_run, write_text
 from lit_gan.sample import load_module
 from lit_gan.sampling import Sampleable
 from lit_gan.settings import Eval
+from lit_gan.sources import fakes_of, sources_of
 
 if TYPE_CHECKING:
     from lit_gan.data.latents import Latents
@@ -55,12 +57,14 @@ def evaluate_run(plan: Plan, source: str | None = None, *, against: list[str] | 
     trained = tuple((about.get("latents") or about)["image_shape"])
     if against is None:
         data = data_of(plan.config)
-        if data.image_shape != trained:
+        if data.train_shape != trained if module.translates else data.image_shape != trained:
             raise UserError(f"{path} makes images {trained} (channels, height, width), the data are {data.image_shape}: "
                             "leave data.image_size and data.channels as the run has them")  # fmt: skip
     else:
-        data = _shaped(against, trained)
-    scores, seconds = _scores(plan, module.to(device), data, device, fakes=chosen.images)
+        data = data_of(compose(against)) if module.translates else _shaped(against, trained)
+    if module.translates:
+        data = _sourced(module, data)
+    scores, seconds = _scores(plan, module.to(device), data, device, fakes=fakes_of(module, chosen.images))
     hardware = describe_hardware(device, 1)
     record = evaluation_record(
         scores, module.images_seen, source or f"eval of {path.name}", seconds, hardware
@@ -117,6 +121,16 @@ def evaluate_images(plan: Plan, images: list[str], name: str) -> int:
     _show_suspects(run, fakes, data, scores, chosen.seed)
     print(f"written to {run.results}")
     return 0
+
+
+def _sourced(module: AdversarialModule, data: ImageData) -> ImageData:
+    """What scores of a translator read of `data`, whose sources it then has."""
+    if data.source_shape is None:
+        raise UserError(
+            f"{data.source_name} has no sources to translate: use data=paired, unpaired, super-resolution, ..."
+        )
+    module.sources = sources_of(module, data)
+    return data.held_out
 
 
 def _checked(plan: Plan) -> Eval:

@@ -39,6 +39,7 @@ from lit_gan.strategy import FlatReduceStrategy, average_gradients
 
 if TYPE_CHECKING:
     from lit_gan.autoencoder import Decoder
+    from lit_gan.sources import Sources
 
 __all__ = ["AdversarialModule", "Batch", "Losses", "Player"]
 
@@ -95,6 +96,7 @@ class AdversarialModule(L.LightningModule):
         self.ema_wide: EMA | None = None  # twice as wide, for averages put together after training
         self.augment: Augmenter | None = None
         self.regularise: Regulariser | None = None
+        self.sources: Sources | None = None  # of a translator's numbered fakes; set by the run
         self.decoder: Decoder | None = None  # of the latents that it is trained on; set by the run
         self.seed = 0  # of the random stream of training; set by the run
         self.run_record: dict[

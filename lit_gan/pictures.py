@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +71,23 @@ def grid(images: Tensor, columns: int, *, gap: int = 2) -> Image.Image:
     return sheet
 
 
+def side_by_side(parts: Sequence[Tensor], columns: int, *, gap: int = 2) -> Image.Image:
+    """Samples as rows of `parts` [N, C, H, W] each, in [-1, 1]: input, output, target; `columns` samples a row.
+
+    Parts may differ in channels and size: grey is shown as colour, and the smaller one enlarged in whole pixels.
+    """
+    height, width = (max(part.shape[side] for part in parts) for side in (2, 3))
+    rows = -(-len(parts[0]) // columns)
+    step = len(parts) * (width + gap) + gap  # a wider gap between samples than within one
+    sheet = Image.new("RGB", (columns * step + gap, rows * (height + gap) + gap), 0)
+    for i in range(len(parts[0])):
+        for j, part in enumerate(parts):
+            tile = picture(part[i]).convert("RGB").resize((width, height), Image.Resampling.NEAREST)
+            place = (gap + (i % columns) * step + j * (width + gap), gap + (i // columns) * (height + gap))
+            sheet.paste(tile, place)
+    return sheet
+
+
 def scatter(points: Tensor) -> Image.Image:
     """Points [N, 2] in [-1, 1] as dots on white, darker where many fall together."""
     side, points = POINTS_SIDE, points.nan_to_num()
@@ -96,10 +113,15 @@ def suspects(module: Sampleable, data: Source, scores: Mapping[str, Score], seed
     fakes = draw(module, batch)  # [F, C, H, W]
     places = [place for found in score.findings for place in found["reals"]]
     reals = data.real_batch(places)[module.real_key]
-    reals = reals / 127.5 - 1 if reals.dtype == torch.uint8 else reals
+    reals = signed(reals)
     beside = reals.reshape(len(fakes), -1, *reals.shape[1:])  # [F, R, C, H, W]
     rows = torch.cat([fakes[:, None], beside], 1)
     return grid(rows.flatten(0, 1), rows.shape[1])
+
+
+def signed(images: Tensor) -> Tensor:
+    """Images as they are stored, uint8 or in [-1, 1] already, in [-1, 1]."""
+    return images / 127.5 - 1 if images.dtype == torch.uint8 else images
 
 
 def save(sheet: Image.Image, path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ from lit_gan.pictures import grid, grid_batch, is_points, picture
 from lit_gan.resume import Plan, compose_saved
 from lit_gan.sampling import inference, render, sampling_batch
 
+if TYPE_CHECKING:
+    from lit_gan.translate import Tile
+
 TOGETHER = 16  # images go through the generator so many at a time: in another shape they round otherwise
 
 
@@ -29,10 +33,33 @@ class Sampler:
     `batch_size` images stay on the device at a time.
     """
 
-    def __init__(self, module: AdversarialModule, num_classes: int, images_seen: int) -> None:
+    def __init__(
+        self,
+        module: AdversarialModule,
+        num_classes: int,
+        images_seen: int,
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
         self.module = module
         self.num_classes = num_classes
         self.images_seen = images_seen
+        self._record = record or {}
+
+    def translate(self, image: Any, *, tile: Tile = "auto", seed: int = 0) -> Any:
+        """The translation of one image, as the same kind: a path, a PIL image, an array [H, W, C], a tensor [C, H, W].
+
+        Any size; `tile` is the side of overlapping tiles in pixels, "none", or "auto": as the free memory asks for.
+        """
+        from lit_gan.translate import Translator, translate_image
+
+        return translate_image(Translator(self.module, self.sides(), tile, seed), image)
+
+    def sides(self) -> Mapping[str, Any]:
+        """What the checkpoint says of the files on both sides of a translator."""
+        if not self.module.translates:
+            raise UserError(f"{type(self.module).__name__} makes images of noise: use sample")
+        sides: Mapping[str, Any] = self._record["data"]
+        return sides
 
     def sample(
         self,
@@ -48,6 +75,10 @@ class Sampler:
         `label` is a class, or K numbers in the data's own units; where conditions are vectors, those of the training data
         are drawn without it.
         """
+        if self.module.translates:
+            raise UserError(
+                f"{type(self.module).__name__} makes images of images: use `lit-gan translate RUN IN OUT`, or translate()"
+            )
         parts = []
         step = max(batch_size // TOGETHER, 1) * TOGETHER
         with inference(self.module, truncation=truncation):
@@ -87,6 +118,7 @@ def load_module(plan: Plan) -> tuple[AdversarialModule, Path]:
         tuple(record["image_shape"]),
         record["num_classes"],
         Conditions.restored(record.get("conditions")),
+        source_shape=tuple(source) if (source := record.get("source_shape")) else None,
     )
     checkpoint = check_fits(path, module)
     module.on_load_checkpoint(checkpoint)
@@ -99,8 +131,19 @@ def load_module(plan: Plan) -> tuple[AdversarialModule, Path]:
 
 def _load(plan: Plan, device: str) -> Sampler:
     module, path = load_module(plan)
-    classes = load_checkpoint(path)["lit_gan"]["num_classes"] if "label" in module.needs else 0
-    return Sampler(module.to(device), classes, module.images_seen)
+    record = load_checkpoint(path)["lit_gan"]
+    classes = record["num_classes"] if "label" in module.needs else 0
+    return Sampler(module.to(device), classes, module.images_seen, record)
+
+
+def translate_run(plan: Plan, inputs: str, out: str, *, tile: Tile, seed: int, suffix: str | None) -> int:
+    """Translate image files by the best checkpoint of a run; 0, or 1 where some failed."""
+    from lit_gan.translate import Translator, translate_files
+
+    sampler = _load(plan, str(inference_device(settings(plan.config, "trainer"))))
+    return translate_files(
+        Translator(sampler.module, sampler.sides(), tile, seed), inputs, out, suffix=suffix
+    )
 
 
 def sample_run(
@@ -133,4 +176,4 @@ def sample_run(
     return 0
 
 
-__all__ = ["Sampler", "grid_batch", "load", "load_module", "sample_run"]
+__all__ = ["Sampler", "grid_batch", "load", "load_module", "sample_run", "translate_run"]

@@ -101,7 +101,7 @@ def sampling_batch(
     truncation: float | None = None,
 ) -> Batch:
     """What `module.generate` reads, on its device: "z" [B, Z], "index" [B], "label" [B] if there are classes,
-    "truncation" [].
+    "truncation" [], "source" [B, Cs, Hs, Ws] of a translator, by number.
 
     `label` gives all samples one class; otherwise they follow `class_weights`. Where the module has `conditions`, labels
     are vectors [B, K]: `label`, in the data's own units, or drawn from those that it was trained on.
@@ -122,6 +122,8 @@ def sampling_batch(
         batch["label"] = torch.full((len(indices),), label, dtype=torch.int64)
     elif num_classes:
         batch["label"] = labels(seed, indices, num_classes, class_weights)
+    if (sources := getattr(module, "sources", None)) is not None:
+        batch["source"] = sources.of(indices)
     if truncation is not None:
         if not getattr(module, "truncates", False):
             raise UserError(f"{type(module).__name__} has no truncation: leave truncation={truncation} out")

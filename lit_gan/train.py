@@ -43,6 +43,7 @@ from lit_gan.module import AdversarialModule
 from lit_gan.resume import Plan
 from lit_gan.run import RunFolder, check_free, new_run, write_text
 from lit_gan.settings import Trainer
+from lit_gan.sources import fakes_of, sources_of
 from lit_gan.strategy import FlatReduceStrategy
 from lit_gan.transfer import Start, begin, origin_of
 
@@ -108,6 +109,7 @@ def train(plan: Plan) -> int:
         "config": config.values,
         "data": data.state_dict(),
         "image_shape": list(data.train_shape),
+        "source_shape": None if data.source_shape is None else list(data.source_shape),
         "latents": module.decoder.record if module.decoder is not None else None,
         "num_classes": data.num_classes,
         "class_names": list(data.class_names),
@@ -116,7 +118,7 @@ def train(plan: Plan) -> int:
     }
 
     signals = StopOnSignal()
-    callbacks = _callbacks(config, run, extractor, lpips, budget, signals)
+    callbacks = _callbacks(config, module, run, extractor, lpips, budget, signals)
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=devices,
@@ -166,6 +168,7 @@ def train(plan: Plan) -> int:
 
 def _callbacks(
     config: Config,
+    module: AdversarialModule,
     run: RunFolder,
     extractor: Extractor | None,
     lpips: PerceptualNetwork | None,
@@ -188,7 +191,7 @@ def _callbacks(
     evaluation = Evaluation(
         run,
         extractor,
-        settings(config, "eval"),
+        dataclasses.replace(settings(config, "eval"), images=fakes_of(module, config.get("eval.images"))),
         lpips=lpips,
         reals=config.get("metrics.real_images"),
         budget=budget,
@@ -227,22 +230,31 @@ def assemble(
     """Data, module and the networks of a run's scores, with everything checked that can be known before its first step."""
     data = data_of(config)
     shape = data.train_shape
-    module = module_of(config, shape, data.num_classes, data.conditions, latents=shape != data.image_shape)
+    module = module_of(
+        config,
+        shape,
+        data.num_classes,
+        data.conditions,
+        latents=shape != data.image_shape,
+        source_shape=data.source_shape,
+    )
+    module.sources = sources_of(module, data)
     module.decoder = data.decoder(bounded=module.bounded)
     if module.decoder is not None:
         module.decoder.load()  # a missing one is not found out at the first evaluation
     module.check_needs(data.keys)
     module.images_per_step = data.batch_size * module.optim.d_steps_per_g_step
     data.configure(seed=config["seed"], d_steps=module.optim.d_steps_per_g_step, draws=module.draws_per_step)
-    extractor, lpips = extractor_of(config, data, "cpu"), lpips_of(config, "cpu")
+    scored = data.held_out
+    extractor, lpips = extractor_of(config, scored, "cpu"), lpips_of(config, "cpu")
     if config.get("eval.metrics"):
         check_metrics(
             config.get("eval.metrics"),
             extractor,
             lpips=lpips,
-            fakes=config.get("eval.images"),
+            fakes=fakes_of(module, config.get("eval.images")),
             reals=config.get("metrics.real_images"),
-            data=data,
+            data=scored,
             module=module,
         )
     return data, module, extractor, lpips

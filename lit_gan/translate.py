@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -77,15 +77,15 @@ class Translator:
                     "faded into each other: this network looks at the whole image, and tiles differ a little"
                 )
         # masks of dropout have the places of a tile, and would show where tiles meet
-        drops = getattr(module, "sample_dropout", None)
+        drops = cast("bool | None", getattr(module, "sample_dropout", None))
         if tiles and drops:
-            module.sample_dropout = False
+            setattr(module, "sample_dropout", False)  # noqa: B010  # a keyword that pix2pix alone has
             self.tiled.append("without dropout, which would differ from tile to tile")
         try:
             return through(network, source, replace(tiling, tile=side))
         finally:
             if drops is not None:
-                module.sample_dropout = drops
+                setattr(module, "sample_dropout", drops)  # noqa: B010
 
     def _tensor(self, picture: Picture) -> Tensor:
         """The picture as a source [1, Cs, H, W] in [-1, 1]."""
@@ -105,9 +105,7 @@ class Translator:
         floats = target.kind == "f"
         dtype = target if floats or source.kind == "f" else source
         low, high = range_of(dtype, side)
-        values: NDArray[Any] = (
-            made.permute(1, 2, 0).double().cpu().numpy() + 1
-        ) * ((high - low) / 2) + low
+        values: NDArray[Any] = (made.permute(1, 2, 0).double().cpu().numpy() + 1) * ((high - low) / 2) + low
         if dtype.kind == "u":
             values = np.rint(values).clip(0, np.iinfo(dtype).max)
         pixels = np.ascontiguousarray(values.astype(dtype))
@@ -144,7 +142,9 @@ def translate_image(translator: Translator, image: Any) -> Any:
             return translator._made(image[None].float())[0]
     if isinstance(image, (str, Path)):
         made = translator(read_image(image))
-        return _as_pil(made) if made.pixels.dtype == np.uint8 and made.pixels.shape[2] in (1, 3) else made.pixels
+        return (
+            _as_pil(made) if made.pixels.dtype == np.uint8 and made.pixels.shape[2] in (1, 3) else made.pixels
+        )
     if isinstance(image, Image.Image):
         alpha = image.mode in ("LA", "RGBA", "PA")
         grey = image.mode in ("1", "L", "LA")
@@ -181,7 +181,9 @@ def jobs(inputs: str, out: Path) -> Iterator[tuple[Path, Path]]:
     else:
         root = Path(inputs).expanduser()
         if not root.exists():
-            raise UserError(f"{inputs} does not exist: give a folder of images, a file, or - for a list of paths")
+            raise UserError(
+                f"{inputs} does not exist: give a folder of images, a file, or - for a list of paths"
+            )
         if root.is_file():
             target = out if out.suffix.lower() in SUFFIXES and not out.is_dir() else out / root.name
             if target.resolve() == root.resolve():
@@ -192,7 +194,8 @@ def jobs(inputs: str, out: Path) -> Iterator[tuple[Path, Path]]:
         found = [
             (path, str(path.relative_to(root)))
             for path in files
-            if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(root).parts)
+            if path.suffix.lower() in SUFFIXES
+            and not any(part.startswith(".") for part in path.relative_to(root).parts)
         ]
         if out.resolve() == root.resolve():
             raise UserError(f"{out} is the folder of the images themselves: give another place")
@@ -207,7 +210,12 @@ def jobs(inputs: str, out: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def translate_files(
-    translator: Translator, inputs: str, out: str, *, suffix: str | None = None, say: Callable[[str], None] = print
+    translator: Translator,
+    inputs: str,
+    out: str,
+    *,
+    suffix: str | None = None,
+    say: Callable[[str], None] = print,
 ) -> int:
     """Translate all of `inputs` into `out`; 0, or 1 where some failed, which are named at the end."""
     folder = Path(out).expanduser()
@@ -218,29 +226,38 @@ def translate_files(
     noted: dict[str, int] = {}
     quiet = not sys.stderr.isatty()
     for path, target in track(work, "translating", console=Console(stderr=True), disable=quiet):
-        try:
-            made = translator(read_image(path))
-            place = _place(target, suffix, made, noted)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            write_image(place, made)
-        except (OSError, ValueError) as error:
-            failed.append(f"{path}: {' '.join(str(error).split()) or type(error).__name__}")
-        except (MemoryError, torch.OutOfMemoryError):
-            failed.append(f"{path}: does not fit into memory; --tile 512 cuts it into tiles")
-        else:
-            for words in translator.tiled:
-                noted[words] = noted.get(words, 0) + 1
+        reason = _one(translator, path, target, suffix, noted)
+        if reason:
+            failed.append(f"{path}: {reason}")
     done = len(work) - len(failed)
     say(f"{done} of {len(work)} images translated into {out}")
     for words, count in noted.items():
         say(f"  {count}: {words}")
     if translator.outside:
-        say(f"  {translator.outside:,} values lay outside the range that the run was trained on; they were kept")
+        say(
+            f"  {translator.outside:,} values lay outside the range that the run was trained on; they were kept"
+        )
     for line in failed[:SHOWN]:
         say(f"failed: {line}")
     if len(failed) > SHOWN:
         say(f"failed: {len(failed) - SHOWN} more")
     return 1 if failed else 0
+
+
+def _one(translator: Translator, path: Path, target: Path, suffix: str | None, noted: dict[str, int]) -> str:
+    """Translate one file; the reason where it fails, else "". What is worth a line is counted in `noted`."""
+    try:
+        made = translator(read_image(path))
+        place = _place(target, suffix, made, noted)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_image(place, made)
+    except (OSError, ValueError) as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    except (MemoryError, torch.OutOfMemoryError):
+        return "does not fit into memory; --tile 512 cuts it into tiles"
+    for words in translator.tiled:
+        noted[words] = noted.get(words, 0) + 1
+    return ""
 
 
 def _place(target: Path, suffix: str | None, made: Picture, noted: dict[str, int]) -> Path:

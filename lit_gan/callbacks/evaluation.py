@@ -146,7 +146,7 @@ class Evaluation(L.Callback):
     def _fewest(self, trainer: L.Trainer) -> int:
         """`FEWEST`, or as many as all metrics need to give a number of these data."""
         assert self.extractor is not None
-        data, full = trainer.datamodule, self.settings.images  # type: ignore[attr-defined]
+        data, full = trainer.datamodule.held_out, self.settings.images  # type: ignore[attr-defined]
         kinds = [metric_class(name) for name in self.settings.metrics]
         enough = (
             n for n in STEPS if n >= FEWEST and not any(k.lacks(data, self.extractor, n) for k in kinds)
@@ -170,7 +170,8 @@ class Evaluation(L.Callback):
     def _show_suspects(self, trainer: L.Trainer, module: AdversarialModule, scores: Scores) -> None:
         """The fakes nearest to reals, at the end: early ones are like nothing."""
         self.numbers.clock.pause()
-        sheet = suspects(module, trainer.datamodule, scores, self.settings.seed)  # type: ignore[attr-defined]
+        data = trainer.datamodule.held_out  # type: ignore[attr-defined]
+        sheet = suspects(module, data, scores, self.settings.seed)
         if sheet is not None:
             save(sheet, self.run.picture(module.images_seen, "neighbours"))
             show_everywhere(trainer.loggers, "neighbours", sheet, module.images_seen)
@@ -182,7 +183,7 @@ class Evaluation(L.Callback):
         try:
             return evaluate(
                 module,
-                trainer.datamodule,  # type: ignore[attr-defined]
+                trainer.datamodule.held_out,  # type: ignore[attr-defined]
                 metrics=self.settings.metrics,
                 extractor=self.extractor,
                 lpips=self.lpips,

@@ -11,8 +11,9 @@ from lit_gan.callbacks.clock import due
 from lit_gan.callbacks.numbers import Numbers
 from lit_gan.loggers import show_everywhere, tabulate_everywhere
 from lit_gan.module import AdversarialModule, Batch
-from lit_gan.pictures import draw, grid, grid_batch, is_points, picture, save
+from lit_gan.pictures import draw, grid, grid_batch, is_points, picture, save, side_by_side
 from lit_gan.run import RunFolder
+from lit_gan.sampling import sampling_batch
 from lit_gan.settings import Samples
 
 POINTS = 2048  # 2-D points in a grid's picture
@@ -37,7 +38,7 @@ class SampleGrid(L.Callback):
         """Draw and save the grid as it is now; rank 0 only does it."""
         if trainer.is_global_zero:
             self.numbers.clock.pause()
-            self._show(trainer, module, self._draw(trainer, module)[1])
+            self._show(trainer, module, *self._draw(trainer, module))
             self.numbers.clock.go()
 
     def write_last(self, trainer: L.Trainer, module: AdversarialModule) -> None:
@@ -45,22 +46,38 @@ class SampleGrid(L.Callback):
         if trainer.is_global_zero:
             self.numbers.clock.pause()
             batch, images = self._draw(trainer, module)
-            self._show(trainer, module, images)
+            self._show(trainer, module, batch, images)
             if not is_points(tuple(images.shape[1:])):
                 self._tabulate(trainer, module, batch, images)
             self.numbers.clock.go()
 
     def _draw(self, trainer: L.Trainer, module: AdversarialModule) -> tuple[Batch, Tensor]:
-        """The latents and labels of the grid, and the samples [N, C, H, W] of them."""
+        """The latents and labels, or the sources, of the grid, and the samples [N, C, H, W] of them."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if module.sources is not None:  # the same ones every time
+            wanted = self.settings.rows * self._columns(module)
+            batch = sampling_batch(module, self.settings.seed, range(min(wanted, len(module.sources))))
+            return batch, draw(module, batch)
         points = is_points(data.image_shape)
         rows, columns = (POINTS, 1) if points else (self.settings.rows, self.settings.columns)
         classes = data.num_classes if "label" in module.needs else 0
         batch = grid_batch(module, self.settings.seed, rows, columns, classes)
         return batch, draw(module, batch)
 
-    def _show(self, trainer: L.Trainer, module: AdversarialModule, images: Tensor) -> None:
-        sheet = grid(images, self.settings.columns)
+    def _columns(self, module: AdversarialModule) -> int:
+        """Samples in a row: a translation stands beside its source, and the image that it should be."""
+        beside = 1 if module.sources is None else 2 + module.sources.paired
+        return max(self.settings.columns // beside, 1)
+
+    def _show(self, trainer: L.Trainer, module: AdversarialModule, batch: Batch, images: Tensor) -> None:
+        columns = self._columns(module)
+        if module.sources is None:
+            sheet = grid(images, columns)
+        else:
+            parts = [batch["source"].cpu(), images]
+            if module.sources.paired:
+                parts.append(module.sources.images_at(batch["index"].tolist()))
+            sheet = side_by_side(parts, columns)
         save(sheet, self.run.picture(module.images_seen))
         show_everywhere(trainer.loggers, "samples", sheet, module.images_seen)
 

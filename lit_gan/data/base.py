@@ -145,6 +145,16 @@ class ImageData(L.LightningDataModule):
         return self.content.labels
 
     @property
+    def held_out(self) -> ImageData:
+        """What grids and scores read: the data themselves, unless a part of them is held out."""
+        return self
+
+    @property
+    def source_shape(self) -> tuple[int, int, int] | None:
+        """(C, H, W) of what a translator is given; None where there are no sources."""
+        return None
+
+    @property
     def size(self) -> int:
         return len(self.content.images)
 

@@ -33,12 +33,14 @@ class Paired(Protocol):
 
 
 def paired(module: Sampleable) -> bool:
-    return hasattr(module, "partners")
+    sources = getattr(module, "sources", None)  # of a translator
+    return hasattr(module, "partners") or (sources is not None and sources.paired)
 
 
 def reals_of(module: Sampleable, data: Source, numbers: Sequence[int]) -> Tensor:
     """The reals [B, C, H, W], as stored, that fakes `numbers` should be."""
-    positions = cast("Paired", module).partners(numbers)
+    sources = getattr(module, "sources", None)
+    positions = cast("Paired", module).partners(numbers) if sources is None else sources.positions(numbers)
     return data.real_batch(positions.tolist())[module.real_key]
 
 

@@ -1,0 +1,50 @@
+"""What a translator is shown where its fakes have numbers: the sources of the data that grids and scores read, in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lit_gan.pictures import signed
+
+if TYPE_CHECKING:
+    from lit_gan.data.base import ImageData
+    from lit_gan.data.views import Whole
+    from lit_gan.module import AdversarialModule
+
+
+class Sources:
+    """Fake number i is the translation of source i; with pairs it has image i for its real."""
+
+    def __init__(self, data: Whole) -> None:
+        self.data = data
+        self.paired = data.part.paired
+
+    def __len__(self) -> int:
+        return self.data.source_size
+
+    def of(self, numbers: Sequence[int]) -> Tensor:
+        """Sources [B, Cs, Hs, Ws] in [-1, 1] on the CPU."""
+        return self.data.sources_at([number % len(self) for number in numbers])
+
+    def images_at(self, numbers: Sequence[int]) -> Tensor:
+        """The images [B, C, H, W] in [-1, 1] that these should become, where they are pairs."""
+        return signed(self.data.real_batch(self.positions(numbers).tolist())["image"])
+
+    def positions(self, numbers: Sequence[int]) -> NDArray[Any]:
+        """Where in the data the image lies that each should become."""
+        return np.asarray(numbers, dtype=np.int64) % self.data.size
+
+
+def sources_of(module: AdversarialModule, data: ImageData) -> Sources | None:
+    """The sources of `data` for a translator, None for a generator of noise."""
+    return Sources(cast("Whole", data.held_out)) if module.translates else None
+
+
+def fakes_of(module: AdversarialModule, wanted: int) -> int:
+    """How many fakes a score is of: `wanted`, but of a translator no source twice."""
+    return wanted if module.sources is None else min(wanted, len(module.sources))
