@@ -17,6 +17,11 @@ DATA: dict[str, str] = {
     "folder": "lit_gan.data.folder:Folder",
     "hub": "lit_gan.data.hub:Hub",
     "stacked": "lit_gan.data.stacked:Stacked",
+    "paired": "lit_gan.data.paired:Paired",
+    "unpaired": "lit_gan.data.unpaired:Unpaired",
+    "super-resolution": "lit_gan.data.super_resolution:SuperResolution",
+    "inpainting": "lit_gan.data.inpainting:Inpainting",
+    "colorization": "lit_gan.data.colorization:Colorization",
 }
 
 

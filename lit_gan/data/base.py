@@ -217,7 +217,7 @@ class ImageData(L.LightningDataModule):
             start_step=seen // (self._d_steps * self.batch_size),
         )
         return DataLoader(
-            Gather(self.content, Order(self.size, self._seed), flip=self.flip),
+            self._gather(self._seed),
             batch_sampler=cast("Any", batches),  # typed for lists; ours are arrays
             collate_fn=_identity,
             num_workers=self.workers,
@@ -225,6 +225,10 @@ class ImageData(L.LightningDataModule):
             pin_memory=on_cuda,
             persistent_workers=self.workers > 0,
         )
+
+    def _gather(self, seed: int) -> Dataset[Batch]:
+        """What turns stream positions into batches, in this process or a worker."""
+        return Gather(self.content, Order(self.size, seed), flip=self.flip)
 
     def real_batch(self, indices: Sequence[int] | Integers | Tensor) -> Batch:
         """Images `indices` as stored: [B, C, H, W] uint8 (toy: float) on the CPU, with labels, unflipped."""
