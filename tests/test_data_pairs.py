@@ -109,6 +109,15 @@ def test_workers_give_the_same_batches(tmp_path, name):
     assert all(equal(a, b) for a, b in zip(alone, batches(data, 3), strict=True))
 
 
+def test_workers_hand_on_16_bits(tmp_path):
+    path = fill(tmp_path / "a", 4, dtype="uint16")
+    alone, helped = (
+        prepared("paired", sources=path, path=path, batch_size=2, workers=workers) for workers in (0, 1)
+    )
+
+    assert all(equal(a, b) for a, b in zip(batches(alone, 3), batches(helped, 3), strict=True))
+
+
 def test_spawned_workers_map_the_file_themselves(tmp_path):
     data = every_source(tmp_path)["paired"]
     data.configure(seed=0)
