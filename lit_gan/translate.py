@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from lit_gan.data.files import SUFFIXES, Picture, encoded, read_image, resized, with_channels, write_image
+from lit_gan.data.conform import resized, with_channels
+from lit_gan.data.files import SUFFIXES, Picture, encoded, read_image, write_image
 from lit_gan.errors import UserError
 from lit_gan.module import AdversarialModule
 from lit_gan.sampling import inference, latents
@@ -157,8 +158,8 @@ def translate_image(translator: Translator, image: Any) -> Any:
         raise ValueError(
             f"an array must be uint8, uint16 or float32, [H, W] or [H, W, C]; got {array.dtype} {list(array.shape)}"
         )
-    made = translator(Picture(array if array.ndim == 3 else array[..., None])).pixels
-    return made[..., 0] if array.ndim == 2 and made.shape[2] == 1 else made
+    pixels = translator(Picture(array if array.ndim == 3 else array[..., None])).pixels
+    return pixels[..., 0] if array.ndim == 2 and pixels.shape[2] == 1 else pixels
 
 
 def _as_pil(picture: Picture) -> Image.Image:

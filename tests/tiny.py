@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import importlib
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
+from PIL import Image
 
 from lit_gan.build import module_of
 from lit_gan.config import compose, names
 from lit_gan.module import AdversarialModule, Batch
 from lit_gan.resume import compose_run
 from lit_gan.train import train
+from lit_gan.variants import VARIANTS
 
 ARCHS = names("arch")
 TINY: dict[str, list[str]] = {  # beside the arch's own YAML
@@ -47,6 +55,7 @@ TINY: dict[str, list[str]] = {  # beside the arch's own YAML
     "stylegan2-ada": ["model.width=4"],
     "r3gan": ["model.width=16", "model.full_stages=1"],
     "gat": ["model.width=16", "model.heads=2", "model.depth=4", "model.patch=4", "model.label_dim=8"],
+    "pix2pix": ["model.width=4", "model.field=16", "model.stages=2"],
     "cyclegan": ["model.width=4", "model.d_width=4", "model.blocks=1", "model.field=16", "model.pool_size=5"],
     "cut": ["model.width=4", "model.d_width=4", "model.blocks=2", "model.field=16", "model.features=32"],
     "fastcut": ["model.width=4", "model.d_width=4", "model.blocks=2", "model.field=16", "model.features=32"],
@@ -55,8 +64,10 @@ STAGES: dict[str, tuple[int, ...]] = {  # images seen, where not all parameters 
     "progan": (0, 24, 48),
     "stylegan": (0, 24, 48),
 }
+SCALES: dict[str, int] = {"srgan": 4, "esrgan": 4, "realesrgan": 4}  # of what makes images larger
+UNPAIRED = ("cyclegan", "cut", "fastcut")
 COMMON = [
-    "data.image_size=16", "data.batch_size=8", "logger=csv", "trainer.accelerator=cpu", "trainer.precision=32",
+    "data.batch_size=8", "logger=csv", "trainer.accelerator=cpu", "trainer.precision=32",
     "eval.metrics=[]", "eval.at_start=false", "trainer.progress=false", "logger.every=3",
     "checkpoint.every_minutes=null",
 ]  # fmt: skip
@@ -64,7 +75,62 @@ COMMON = [
 
 def arguments(arch: str, *more: str) -> list[str]:
     """Command line arguments of a tiny run of `arch`; `more` wins."""
-    return [f"arch={arch}", *TINY[arch], *COMMON, *more]
+    return [f"arch={arch}", *TINY[arch], *_data(arch), *COMMON, *more]
+
+
+def translates(arch: str) -> bool:
+    """Whether the arch makes images of images."""
+    where, _, name = VARIANTS[compose([f"arch={arch}"])["variant"]].partition(":")
+    return bool(getattr(importlib.import_module(where), name).translates)
+
+
+def _data(arch: str) -> list[str]:
+    """The digits, or for a translator pictures made here."""
+    if not translates(arch):
+        return ["data.image_size=16"]
+    folder = pictures()
+    if arch in SCALES:
+        return ["data=super-resolution", f"data.path={folder}/b", f"data.scale={SCALES[arch]}", "data.crop_size=16",
+                "data.channels=1"]  # fmt: skip
+    sides = [f"data.path={folder}/b", f"data.sources={folder}/a", "data.crop_size=16", "data.flip=true",
+             "data.channels=1", "data.source_channels=1"]  # fmt: skip
+    return ["data=unpaired" if arch in UNPAIRED else "data=paired", *sides]
+
+
+@functools.cache
+def pictures() -> Path:
+    """Folders a and b of 24 pictures of 20 x 24 pixels each, of equal names; gone with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="lit-gan-pictures-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    drawn = np.random.default_rng(0).integers(0, 256, (2, 24, 5, 6), dtype=np.uint8)
+    for side, images in zip("ab", drawn, strict=True):
+        (folder / side).mkdir()
+        for i, coarse in enumerate(images):
+            Image.fromarray(coarse).resize((24, 20)).save(folder / side / f"{i:02d}.png")
+    return folder
+
+
+class NumberedSources:
+    """Sources that are a function of their number, in place of those of data."""
+
+    paired = True
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+
+    def __len__(self) -> int:
+        return 100
+
+    def of(self, numbers: Sequence[int]) -> torch.Tensor:
+        return torch.stack(
+            [torch.rand(self.shape, generator=torch.Generator().manual_seed(n)) * 2 - 1 for n in numbers]
+        )
+
+
+def source_of(arch: str, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The shape of what becomes images of this shape."""
+    channels, height, width = image_shape
+    return channels, height // SCALES.get(arch, 1), width // SCALES.get(arch, 1)
 
 
 def tiny_module(
@@ -72,7 +138,11 @@ def tiny_module(
 ) -> AdversarialModule:
     """An untrained tiny module of `arch`."""
     torch.manual_seed(0)
-    return module_of(compose(arguments(arch, *more)), image_shape, classes)
+    source = source_of(arch, image_shape)
+    module = module_of(compose(arguments(arch, *more)), image_shape, classes, source_shape=source)
+    if module.translates:
+        module.sources = cast("Any", NumberedSources(source))
+    return module
 
 
 def classes_of(module: AdversarialModule) -> int:
@@ -85,6 +155,8 @@ def tiny_batch(module: AdversarialModule, shape: tuple[int, int, int] = (1, 16, 
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(size, *shape, generator=generator) * 2 - 1
     batch = {"image": images, "label": torch.arange(size) % 10}
+    if module.sources is not None:
+        batch["source"] = module.sources.of(range(size))
     return {key: batch[key] for key in module.needs}
 
 

@@ -18,6 +18,11 @@ DATA: dict[str, str] = {
     "hub": "lit_gan.data.hub:Hub",
     "stacked": "lit_gan.data.stacked:Stacked",
     "latents": "lit_gan.data.latents:Latents",
+    "paired": "lit_gan.data.paired:Paired",
+    "unpaired": "lit_gan.data.unpaired:Unpaired",
+    "super-resolution": "lit_gan.data.super_resolution:SuperResolution",
+    "inpainting": "lit_gan.data.inpainting:Inpainting",
+    "colorization": "lit_gan.data.colorization:Colorization",
 }
 
 

@@ -260,7 +260,8 @@ class ImageData(L.LightningDataModule):
             persistent_workers=self.workers > 0,
         )
 
-    def _gather(self, order: Order) -> Gather:
+    def _gather(self, order: Order) -> Dataset[Batch]:
+        """What turns stream positions into batches, in this process or a worker."""
         return Gather(self.content, order, flip=self.flip)
 
     def real_batch(self, indices: Sequence[int] | Integers | Tensor) -> Batch:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -40,6 +40,7 @@ FLUSH_SECONDS = 5.0  # at most so much decoding is lost when a build is killed
 
 Integers = NDArray[np.int64]
 Labels = NDArray[Any]  # int64 or floats
+T = TypeVar("T")
 
 
 class Encoded(NamedTuple):
@@ -115,24 +116,37 @@ def decode(
     `origin` (JSON) identifies the encoded images; `open_source` is called only if they have to be decoded.
     `name` says in messages what they are. Any number of processes may call this at once; one of them decodes.
     """
-    canonical = json.dumps({"format": FORMAT, "origin": origin, **asdict(how)}, sort_keys=True)
+    found = cached(
+        name,
+        {"format": FORMAT, "origin": origin, **asdict(how)},
+        lambda folder: _open(folder, how),
+        lambda folder: _Build(name, folder, how, max_bad_share).run(open_source()),
+    )
+    check_share(name, found.skipped, len(found.images) + len(found.skipped), max_bad_share)
+    return found
+
+
+def cached(
+    name: str, key: Mapping[str, object], find: Callable[[Path], T | None], build: Callable[[Path], None]
+) -> T:
+    """What `find` reads in the cache folder of `key` (JSON), where it is missing after one process has run `build`."""
+    canonical = json.dumps(key, sort_keys=True)
     folder = cache_root() / "data" / hashlib.sha256(canonical.encode()).hexdigest()[:32]
     try:
-        found = _open(folder, how)
+        found = find(folder)
         if found is None:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with _Locked(folder.with_suffix(".lock"), name):
-                found = _open(folder, how)  # another process may have built it while this one waited
+            with Locked(folder.with_suffix(".lock"), name):
+                found = find(folder)  # another process may have built it while this one waited
                 if found is None:
-                    _Build(name, folder, how, max_bad_share).run(open_source())
-                    found = _open(folder, how)
+                    build(folder)
+                    found = find(folder)
     except OSError as error:
         reason = f"{error.strerror or error} ({error.filename or folder})"
         where = f"decoding {name} into {folder.parent}"
         raise UserError(f"{where}: {reason}; LIT_GAN_CACHE=FOLDER chooses another cache folder") from error
     if found is None:
         raise UserError(f"{folder} vanished while it was written; is {cache_root()} being cleaned? Run again")
-    _check_share(name, found.skipped, len(found.images) + len(found.skipped), max_bad_share)
     return found
 
 
@@ -164,7 +178,7 @@ def _open(folder: Path, how: Decoding) -> Images | None:
         return Images(images, labels, tuple(meta["class_names"]), fingerprint, list(meta["skipped"]), named)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if folder.exists():
-            _say(f"the decoded images in {folder} are damaged ({error}); decoding again")
+            say(f"the decoded images in {folder} are damaged ({error}); decoding again")
         return None
 
 
@@ -204,7 +218,7 @@ class _Build:
         if source.names is not None:
             skipped = {index for index, _ in self.skipped}
             kept = [name for index, name in enumerate(source.names) if index not in skipped]
-            _write_json(self.partial / "names.json", kept)
+            write_json(self.partial / "names.json", kept)
         self._finish((self.kept, *shape), source, labels)
 
     def _natural_size(self, source: Source) -> Size:
@@ -239,7 +253,7 @@ class _Build:
         with (self.partial / "images.u8").open("ab") as file:
             file.truncate(self.kept * row)
         if self.done:
-            _say(f"continuing the decoding of {self.name} after {self.done:,} images")
+            say(f"continuing the decoding of {self.name} after {self.done:,} images")
 
     def _check_space(self, needed: int) -> None:
         free = shutil.disk_usage(self.partial).free
@@ -269,7 +283,7 @@ class _Build:
 
         progress = Progress(self.name, source.size, self.done)
         flushed = time.monotonic()
-        with (self.partial / "images.u8").open("ab") as file, ThreadPoolExecutor(_threads()) as pool:
+        with (self.partial / "images.u8").open("ab") as file, ThreadPoolExecutor(threads()) as pool:
             while self.done < source.size:
                 stop = min(self.done + CHUNK, source.size)
                 rows = list(pool.map(one, source.read(self.done, stop)))
@@ -278,7 +292,7 @@ class _Build:
                 self.done = stop
                 progress.show(self.done)
                 try:
-                    _check_share(
+                    check_share(
                         self.name, [reason for _, reason in self.skipped], source.size, self.max_bad_share
                     )
                 except UserError:
@@ -293,7 +307,7 @@ class _Build:
     def _flush(self, file: IO[bytes]) -> None:
         file.flush()
         os.fsync(file.fileno())  # the images must be on the disk before the file that vouches for them
-        _write_json(self.partial / "progress.json", {"done": self.done, "skipped": self.skipped})
+        write_json(self.partial / "progress.json", {"done": self.done, "skipped": self.skipped})
 
     def _finish(self, shape: tuple[int, ...], source: Source, labels: Labels | None) -> None:
         content = hashlib.sha256()
@@ -314,7 +328,7 @@ class _Build:
         }
         if labels is not None and labels.ndim == 2:
             meta |= {"columns": labels.shape[1], "condition": source.condition}
-        _write_json(self.partial / "meta.json", meta)
+        write_json(self.partial / "meta.json", meta)
         (self.partial / "progress.json").unlink()
         shutil.rmtree(self.folder, ignore_errors=True)  # a damaged one
         self.partial.replace(self.folder)
@@ -324,7 +338,7 @@ def _labels_file(columns: int) -> str:
     return "labels.f8" if columns else "labels.i8"
 
 
-def _check_share(name: str, skipped: list[str], size: int, max_bad_share: float) -> None:
+def check_share(name: str, skipped: list[str], size: int, max_bad_share: float) -> None:
     """Stop as soon as too many images do not decode: usually it is the wrong folder, or a broken download."""
     if len(skipped) > max_bad_share * size:
         first = "; ".join(skipped[:3]) + ("; ..." if len(skipped) > 3 else "")
@@ -367,13 +381,13 @@ class Progress:
         if seconds >= 1 or skipped:
             if self.terminal:
                 sys.stderr.write("\r\x1b[K")
-            _say(
+            say(
                 f"{self.did} {done:,} images of {self.name} in {seconds:.1f} s"
                 + f", {skipped:,} skipped" * bool(skipped)
             )
 
 
-class _Locked:
+class Locked:
     """Hold the lock of a cache folder; says so when another process has it."""
 
     def __init__(self, path: Path, name: str) -> None:
@@ -383,19 +397,19 @@ class _Locked:
         try:
             self.lock.acquire(timeout=1)
         except Timeout:
-            _say(f"another process is decoding {self.name}; waiting for it")
+            say(f"another process is decoding {self.name}; waiting for it")
             self.lock.acquire()
 
     def __exit__(self, *exception: object) -> None:
         self.lock.release()
 
 
-def _threads() -> int:
+def threads() -> int:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(available, 16)
 
 
-def _write_json(path: Path, content: Mapping[str, object] | list[str]) -> None:
+def write_json(path: Path, content: Mapping[str, object] | list[str]) -> None:
     scratch = path.with_suffix(".new")
     with scratch.open("w", encoding="utf-8") as file:
         json.dump(content, file)
@@ -404,6 +418,6 @@ def _write_json(path: Path, content: Mapping[str, object] | list[str]) -> None:
     scratch.replace(path)
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()

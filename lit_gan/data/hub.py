@@ -83,22 +83,22 @@ class Hub(ImageData):
             return decode(
                 self.source_name, {**origin, "files": stats}, opened, self.decoding, self.max_bad_share
             )
-        if not _HUB_ID.fullmatch(self.path) or self.path.endswith(".parquet"):
-            raise UserError(
-                f"data.path={self.path} does not exist (looked for {local.absolute()}); check the path"
-            )
-        table = self._load_from_hub()
+        table = self.hub_table()
         origin |= {"path": self.path, "config_name": self.config_name, "fingerprint": str(table._fingerprint)}
         return decode(
             self.source_name, origin, partial(self._source, table), self.decoding, self.max_bad_share
         )
 
     def _open_local(self, files: list[Path]) -> Source:
+        return self._source(self.local_table(files))
+
+    def local_table(self, files: list[Path]) -> Any:
+        """The rows of parquet files."""
         from datasets import load_dataset
 
         try:
             with quiet():
-                table = load_dataset(
+                return load_dataset(
                     "parquet",
                     data_files={"train": [literal(file) for file in files]},
                     split="train",
@@ -109,11 +109,16 @@ class Hub(ImageData):
             raise UserError(
                 f"data.path={self.path} cannot be read as parquet ({_first_line(cause)})"
             ) from error
-        return self._source(table)
 
-    def _load_from_hub(self) -> Any:
+    def hub_table(self) -> Any:
+        """The data set of the hub, downloaded or as it was before."""
         from datasets import load_dataset
 
+        local = Path(self.path).expanduser()
+        if not _HUB_ID.fullmatch(self.path) or self.path.endswith(".parquet"):
+            raise UserError(
+                f"data.path={self.path} does not exist (looked for {local.absolute()}); check the path"
+            )
         try:
             with offline_without_network(), quiet(bars=False):
                 return load_dataset(self.path, self.config_name, split=self.split, cache_dir=datasets_cache())

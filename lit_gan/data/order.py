@@ -43,6 +43,17 @@ def words(seed: int, stream: int, counters: Integers) -> NDArray[np.uint64]:
         return splitmix64(state + counters.astype(np.uint64) * _GOLDEN)
 
 
+def derived(seed: int, number: int) -> int:
+    """A seed of its own for purpose `number` of a run's seed, whose stream 0 it comes from."""
+    return int(words(seed, 0, np.array([number], dtype=np.int64))[0])
+
+
+def shares(drawn: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Random words as evenly distributed numbers in [0, 1)."""
+    evenly: NDArray[np.float64] = (drawn >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return evenly
+
+
 class Order:
     """Which image stands at a position of the endless stream, and whether it is flipped there."""
 

@@ -19,7 +19,6 @@ from torch import Tensor
 from lit_gan.errors import UserError
 
 if TYPE_CHECKING:
-    from lit_gan.data.base import ImageData
     from lit_gan.metrics.extractors import Source
     from lit_gan.sampling import Sampleable
 
@@ -30,6 +29,19 @@ class Paired(Protocol):
     """What `psnr` and the like need of a module."""
 
     def partners(self, numbers: Sequence[int]) -> NDArray[Any]: ...
+
+
+class Named(Protocol):
+    """Images that have names: a prepared source, or a list of files."""
+
+    @property
+    def source_name(self) -> str: ...
+
+    @property
+    def names(self) -> list[str] | None: ...
+
+    @property
+    def skipped(self) -> list[str]: ...
 
 
 def paired(module: Sampleable) -> bool:
@@ -44,7 +56,7 @@ def reals_of(module: Sampleable, data: Source, numbers: Sequence[int]) -> Tensor
     return data.real_batch(positions.tolist())[module.real_key]
 
 
-def matched(fakes: ImageData, reals: ImageData) -> NDArray[np.int64]:
+def matched(fakes: Named, reals: Named) -> NDArray[np.int64]:
     """The position in `reals` of the image that each of `fakes` should be: the one of its name, whatever its format.
 
     A name is the path below the folders that hold everything. Images that did not decode count as missing: a pair has
@@ -73,7 +85,7 @@ def matched(fakes: ImageData, reals: ImageData) -> NDArray[np.int64]:
     return np.array([position[name] for name in fake_names], dtype=np.int64)
 
 
-def _names(side: ImageData) -> list[str]:
+def _names(side: Named) -> list[str]:
     """Paths without suffix, below the folders that hold everything."""
     if side.names is None:
         raise UserError(

@@ -16,7 +16,7 @@ at the same place, R1 and R2 by patch: the squared gradient of the sum of logits
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +104,7 @@ class UNet(nn.Module):
         streams = [torch.Generator().manual_seed(seed & 0xFFFFFFFF) for seed in seeds]
         found = []
         for layer in range(self.noisy):
-            maps = self.up_norms[layer].num_features
+            maps = int(cast("Any", self.up_norms[layer]).num_features)
             shape = (maps, height >> (self.stages - 1 - layer), width >> (self.stages - 1 - layer))
             drawn = torch.stack([torch.rand(shape, generator=stream) for stream in streams])
             found.append((drawn >= self.dropout).float().div(1 - self.dropout).to(z.device))
