@@ -60,7 +60,7 @@ def test_known_files_are_described_whole():
         assert wanted.size > 1e7, name
         assert any(licence in wanted.about for licence in ("Apache", "MIT", "BSD")), name
     assert KNOWN["inception"].sha256.startswith("6726825d")
-    for name in ("inception", "lpips-vgg", "lpips-alex"):  # as torch.hub names them
+    for name in ("inception", "lpips-vgg", "lpips-alex", "vgg19"):  # as torch.hub names them
         assert f"-{KNOWN[name].sha256[:8]}." in KNOWN[name].file
 
 

@@ -101,6 +101,13 @@ KNOWN = {
         size=244_408_911,
         about="AlexNet of torchvision, the other backbone of LPIPS; BSD-3-Clause",
     ),
+    "vgg19": WeightFile(
+        file="vgg19-dcbb9e9d.pth",
+        url="torchvision:VGG19_Weights.IMAGENET1K_V1",
+        sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+        size=574_673_361,
+        about="VGG-19 of torchvision, for the perceptual losses of image translation; BSD-3-Clause",
+    ),
 }
 
 
