@@ -16,4 +16,7 @@ VARIANTS: dict[str, str] = {
     "biggan": "lit_gan.variants.biggan:BigGAN",
     "r3gan": "lit_gan.variants.r3gan:R3GAN",
     "gat": "lit_gan.variants.gat:GAT",
+    "srgan": "lit_gan.variants.srgan:SRGAN",
+    "esrgan": "lit_gan.variants.esrgan:ESRGAN",
+    "realesrgan": "lit_gan.variants.realesrgan:RealESRGAN",
 }
