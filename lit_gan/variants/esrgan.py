@@ -45,7 +45,9 @@ class Discriminator(nn.Sequential):
                 layers += [*([nn.BatchNorm2d(w_out)] if norm else []), nn.LeakyReLU(0.2)]
                 w_in = w_out
         area = (height >> stages) * (width_of_image >> stages)
-        head = [nn.Linear(w_in * area, units), nn.LeakyReLU(0.2), Logits(units, 1)]
+        verdict = Logits(units, 1)
+        nn.init.zeros_(verdict.bias)  # differences of logits, where they alone count, would leave it as it is
+        head = [nn.Linear(w_in * area, units), nn.LeakyReLU(0.2), verdict]
         super().__init__(*layers, nn.Flatten(), *head)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -56,6 +56,10 @@ class Discriminator(nn.Module):
         self.ups = nn.ModuleList(Spectral(widths[i + 1], widths[i]) for i in reversed(range(3)))
         self.tail = nn.ModuleList(Spectral(width, width) for _ in range(2))
         self.head = Conv2d(width, 1, 3, padding=1)
+        assert self.head.bias is not None
+        nn.init.zeros_(
+            self.head.bias
+        )  # differences of logits, where they alone count, would leave it as it is
 
     def forward(self, images: Tensor) -> Tensor:
         h = F.leaky_relu(self.first(channels_last(images)), 0.2)

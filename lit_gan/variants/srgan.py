@@ -100,7 +100,9 @@ class Discriminator(nn.Sequential):
                 layers.append(nn.LeakyReLU(0.2))
                 w_in = w_out
         area = -(-height // 2**stages) * -(-width_of_image // 2**stages)  # rounded up at every halving
-        head = [nn.Linear(w_in * area, units), nn.LeakyReLU(0.2), Logits(units, 1)]
+        verdict = Logits(units, 1)
+        nn.init.zeros_(verdict.bias)  # differences of logits, where they alone count, would leave it as it is
+        head = [nn.Linear(w_in * area, units), nn.LeakyReLU(0.2), verdict]
         super().__init__(*layers, nn.Flatten(), *head)
 
     def forward(self, images: Tensor) -> Tensor:
