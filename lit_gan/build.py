@@ -51,6 +51,13 @@ def data_of(config: Config) -> ImageData:
     return data
 
 
+def set_border(config: Config, data: ImageData) -> None:
+    """Tell `data` what of its images scores of the luminance leave out: `metrics.border`, or its scale."""
+    border: int | None = config.get("metrics.border")
+    scale: int = getattr(data, "scale", 1)
+    data.border = border if border is not None else scale if scale > 1 else 0
+
+
 def module_of(
     config: Config,
     image_shape: tuple[int, int, int],
@@ -131,5 +138,5 @@ def _networks(config: Config) -> set[str]:
 
 __all__ = [
     "Augment", "Checkpoint", "Eval", "Logger", "Metrics", "Optim", "Run", "Samples", "Trainer",
-    "data_of", "extractor_of", "lpips_of", "module_of", "settings",
+    "data_of", "extractor_of", "lpips_of", "module_of", "set_border", "settings",
 ]  # fmt: skip

@@ -320,6 +320,26 @@ def average(run: str, overrides: tuple[str, ...], **options: Any) -> int:
     return average_run(saved, **options)
 
 
+@cli.command()
+@click.argument("first")
+@click.argument("second")
+@click.option("--alpha", required=True, type=float, help="The share of SECOND: 0 is FIRST, 1 is SECOND.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False), help="Default: blend-<alpha>.ckpt with SECOND's checkpoints."
+)
+def blend(first: str, second: str, **options: Any) -> int:
+    """Make a generator between those of two runs or checkpoints, weight by weight.
+
+    \b
+    lit-gan train arch=esrgan run.images=16000000       the stage for PSNR
+    lit-gan train arch=esrgan model.pretrain_images=0 run.start_from=runs/esrgan-super-resolution-1
+    lit-gan blend runs/esrgan-super-resolution-1 runs/esrgan-super-resolution-2 --alpha 0.8
+    """
+    from lit_gan.interpolation import blend_runs
+
+    return blend_runs(first, second, **options)
+
+
 @cli.command("list")
 @click.argument("what", required=False)
 def list_(what: str | None) -> int:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from lit_gan import __version__
 from lit_gan.best import best_evaluation
-from lit_gan.build import data_of, extractor_of, lpips_of, settings
+from lit_gan.build import data_of, extractor_of, lpips_of, set_border, settings
 from lit_gan.callbacks.checkpoint import mark_best
 from lit_gan.callbacks.evaluation import evaluation_record, parameter_counts
 from lit_gan.checkpoints import load
@@ -167,6 +167,7 @@ def _scores(
 ) -> tuple[dict[str, Score], float]:
     """The scores and the seconds that they took, without those of the networks' loading."""
     chosen: Eval = settings(plan.config, "eval")
+    set_border(plan.config, data)
     extractor, lpips = extractor_of(plan.config, data, device), lpips_of(plan.config, device)
     started = time.perf_counter()
     scores = evaluate(

@@ -111,3 +111,17 @@ def relativistic_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tens
 def relativistic_generator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Each fake above the real it is paired with; the counterpart of `relativistic_discriminator`."""
     return softplus(real_logits.float() - fake_logits.float()).mean()
+
+
+def relativistic_average_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Reals above the mean fake, and fakes below the mean real (RaGAN: Jolicoeur-Martineau 2018, arXiv:1807.00734).
+
+    The mean of the two cross-entropies, over the batch at hand: the factor 1/2 is that of ESRGAN's code.
+    """
+    real, fake = real_logits.float(), fake_logits.float()
+    return (softplus(fake.mean() - real).mean() + softplus(fake - real.mean()).mean()) / 2
+
+
+def relativistic_average_generator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Fakes above the mean real, and reals below the mean fake; the counterpart of the above."""
+    return relativistic_average_discriminator(fake_logits, real_logits)

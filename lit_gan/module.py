@@ -269,6 +269,11 @@ class AdversarialModule(L.LightningModule):
         return terms if self.regularise is None else {**terms, **self.regularise.terms(player, self, batch)}
 
     @property
+    def notes(self) -> list[str]:
+        """What a reader of the results has to know: what a loss is made with, and what was missing."""
+        return []
+
+    @property
     def sampler(self) -> nn.Module:
         """The network that `generate` uses: the average, or the generator itself where none is kept."""
         return self.ema.network if self.ema is not None else self.generator
@@ -308,6 +313,10 @@ class AdversarialModule(L.LightningModule):
     def after_step(self, player: Player) -> None:
         """Called after every step of `player`, where a variant has something to do to its weights."""
 
+    def discriminator_turn(self) -> bool:
+        """Whether the discriminator learns from the images at hand; a function of `images_seen`. They count in any case."""
+        return True
+
     def generator_turn(self) -> bool:
         """Whether this trainer step, its discriminator updates done, moves the generator; a function of `d_updates`."""
         return True
@@ -346,13 +355,15 @@ class AdversarialModule(L.LightningModule):
         seed_step(self.seed, self.images_seen, self.global_rank, self.device)
         chunks = split(batch, self.draws_per_step)
         for chunk in chunks[: self.optim.d_steps_per_g_step]:
-            self._update("d", opt_d, opt_g, chunk)
-            self.d_updates += 1
             images = len(chunk[self.real_key]) * world
+            learns = self.discriminator_turn()
+            if learns:
+                self._update("d", opt_d, opt_g, chunk)
+            self.d_updates += 1
             self.images_seen += images
-            if self.regularise is not None:
+            if self.regularise is not None and learns:
                 self.regularise.advance()
-            if self.augment is not None:
+            if self.augment is not None and learns:
                 numbers = self.augment.advance(images, images_seen=self.images_seen, device=self.device)
                 self.monitor.add("augment", numbers, images_seen=self.images_seen)
         if self.generator_turn():

@@ -105,6 +105,7 @@ class Metrics:
         None  # of inception, dinov2 and clip; null: legacy, as their codes do
     )
     real_images: int | None = None  # use at most so many reals; null: all
+    border: int | None = None  # pixels that psnr-y and ssim-y cut off at each side; null: the data's scale
     lpips: Literal["vgg", "alex"] = "vgg"  # the network of lpips, lpips-diversity and ppl
     lpips_weights: str | None = None  # its file; null: the documented places
     lpips_weights_sha256: str | None = None  # accept this other hash instead of the standard one
@@ -188,7 +189,7 @@ AT_LEAST: dict[str, float] = {  # the smallest value that makes sense; null is l
         0,
     ),
     **dict.fromkeys(("augment.images", "augment.interval"), 1),
-    **dict.fromkeys(("augment.p", "augment.p_end"), 0),
+    **dict.fromkeys(("augment.p", "augment.p_end", "metrics.border"), 0),
     "augment.target": -1,
     **dict.fromkeys((f"regularise.{key.name}" for key in fields(Regularise) if key.name != "mirror"), 0),
     **dict.fromkeys(

@@ -19,7 +19,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from lit_gan import __version__
 from lit_gan.best import best_evaluation
-from lit_gan.build import data_of, extractor_of, lpips_of, module_of, settings
+from lit_gan.build import data_of, extractor_of, lpips_of, module_of, set_border, settings
 from lit_gan.callbacks.averages import AverageSnapshots
 from lit_gan.callbacks.averages import forget_after as forget_averages_after
 from lit_gan.callbacks.checkpoint import CheckpointWriter, set_aside
@@ -71,10 +71,11 @@ def train(plan: Plan) -> int:
     if record:
         data.load_state_dict(record["data"])  # Lightning asks only a data source of the same class
     if checkpoint is not None:
-        if "average_width" in record:
-            raise UserError(
-                f"{checkpoint} is made by `lit-gan average` and cannot be trained: resume its run"
-            )
+        for key, maker in (("average_width", "average"), ("blend", "blend")):
+            if key in record:
+                raise UserError(
+                    f"{checkpoint} is made by `lit-gan {maker}` and cannot be trained: resume its run"
+                )
         check_fits(checkpoint, module)
         _check_frozen(checkpoint, record, config)
     budget = _budget(config, module)
@@ -98,6 +99,8 @@ def train(plan: Plan) -> int:
         lock = _lock(run)
         if start is not None:
             run.note(started_from=start.record())
+        if module.notes:
+            run.note(notes=module.notes)
         if checkpoint is not None:
             run.forget_after(resumed_at)
             set_aside(run, resumed_at)
@@ -246,6 +249,7 @@ def assemble(
     module.images_per_step = data.batch_size * module.optim.d_steps_per_g_step
     data.configure(seed=config["seed"], d_steps=module.optim.d_steps_per_g_step, draws=module.draws_per_step)
     scored = data.held_out
+    set_border(config, scored)
     extractor, lpips = extractor_of(config, scored, "cpu"), lpips_of(config, "cpu")
     if config.get("eval.metrics"):
         check_metrics(
@@ -349,6 +353,7 @@ def _opening(
     ]
     if start is not None:
         lines.append(str(start))
+    lines += module.notes
     if data.skipped:
         lines.append(f"{len(data.skipped)} images did not decode and were skipped, such as {data.skipped[0]}")
     return "\n".join(lines)

@@ -29,10 +29,8 @@ def test_has_tiny_settings(arch):
 
 @arch
 def test_wrong_keyword_names_the_nearest_right_one(arch):
-    with pytest.raises(
-        UserError, match=r"unknown key 'model\.latent_dimm'.*did you mean model\.latent_dim\?"
-    ):
-        compose(arguments(arch, "model.latent_dimm=3"))
+    with pytest.raises(UserError, match=r"unknown key 'optim\.d_lrr'.*did you mean optim\.d_lr\?"):
+        compose(arguments(arch, "optim.d_lrr=3"))
 
 
 @arch

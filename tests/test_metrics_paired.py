@@ -14,7 +14,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 from lit_gan.cli import main
 from lit_gan.data.folder import Folder
 from lit_gan.errors import UserError
-from lit_gan.metrics import MSSSIM, PSNR, SSIM
+from lit_gan.metrics import MSSSIM, PSNR, PSNRY, SSIM, SSIMY
 from lit_gan.metrics.evaluate import evaluate
 from lit_gan.metrics.gallery import PairedGallery
 from lit_gan.metrics.paired import SCALES
@@ -124,6 +124,54 @@ def test_ms_ssim_is_the_product_over_its_scales():
     inverse = MSSSIM()
     inverse.update(255 - real, real)
     assert float(inverse.compute()) == 0, "no power of a negative number"
+
+
+def test_luminance_scores_are_those_of_bt601_inside_the_border():
+    real = pictures(2, 22)
+    fake = noisy(real, 20)
+    weights = np.array([65.481, 128.553, 24.966]) / 255
+    y = [
+        16 + np.einsum("bchw,c->bhw", side.double().numpy(), weights)[:, 4:-4, 4:-4] for side in (fake, real)
+    ]
+    expected = np.mean([10 * np.log10(255**2 / np.mean((a - b) ** 2)) for a, b in zip(*y, strict=True)])
+
+    psnr, ssim = PSNRY(border=4), SSIMY(border=4)
+    for metric in (psnr, ssim):
+        spoilt = fake.clone()
+        spoilt[..., :4, :] = 0
+        spoilt[..., :, -4:] = 255
+        metric.update(spoilt, real)
+
+    assert float(psnr.compute()) == pytest.approx(expected, rel=1e-9)
+    assert float(ssim.compute()) == pytest.approx(
+        np.mean([written_out(a, b)[0] for a, b in zip(*y, strict=True)]), rel=1e-9
+    )
+    assert psnr.described(2).startswith("Y of BT.601, border 4, mean of images")
+    white, black = (
+        torch.full((1, 3, 4, 4), 255, dtype=torch.uint8),
+        torch.zeros(1, 3, 4, 4, dtype=torch.uint8),
+    )
+    whole = PSNRY()
+    whole.update(white, black)
+    assert float(whole.compute()) == pytest.approx(20 * np.log10(255 / 219))
+
+
+def test_luminance_of_grey_images_is_the_image_and_a_border_must_leave_something():
+    real = pictures(2, 12, channels=1)
+    fake = noisy(real, 20)
+    grey, plain = PSNRY(), PSNR()
+    for metric in (grey, plain):
+        metric.update(fake, real)
+
+    assert float(grey.compute()) == float(plain.compute())
+    with pytest.raises(ValueError, match="no 11 pixels are left"):
+        SSIMY(border=1).update(fake, real)
+    small = noise(4, (3, 16, 16))
+    small.border = 3
+    with pytest.raises(
+        UserError, match=r"'ssim-y' needs images of at least 17 pixels .* have 16: .*border=0"
+    ):
+        evaluate(PairedGallery(small, np.arange(4)), small, metrics=["ssim-y"], extractor=None, fakes=4)
 
 
 def _fast(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -276,6 +324,21 @@ def test_eval_scores_outputs_against_targets_at_their_own_size(tmp_path, capsys,
     assert main([*command, "--metrics", "psnr"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "outputs lacks 4; targets lacks 5" in line
+
+
+def test_the_border_of_a_folder_is_said_and_in_the_protocol(tmp_path, monkeypatch):
+    real = pictures(3, 24)
+    write(tmp_path / "a", real, ["0.png", "1.png", "2.png"])
+    write(tmp_path / "b", noisy(real, 20), ["0.png", "1.png", "2.png"])
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["eval", "b", "--against", "a", "--metrics", "psnr-y,ssim-y", "metrics.border=4"]) == 0
+
+    (made,) = RunFolder(tmp_path / "runs" / "eval-b-1").read_results()["evaluations"]
+    metric = PSNRY(border=4)
+    metric.update(noisy(real, 20), real)
+    assert made["scores"]["psnr-y"]["value"] == pytest.approx(float(metric.compute()), rel=1e-9)
+    assert "border 4" in made["scores"]["ssim-y"]["protocol"]["settings"]
 
 
 def test_scores_without_features_need_no_extractor(tmp_path, monkeypatch):

@@ -286,3 +286,17 @@ def test_missing_batch_key_is_refused_before_training():
 
     with pytest.raises(UserError, match="needs batch keys"):
         fit(module)
+
+
+def test_a_discriminator_without_its_turn_rests_while_its_images_count():
+    class Late(Linear):
+        def discriminator_turn(self) -> bool:
+            return self.images_seen >= 8
+
+    module = Late()
+    fit(module)
+
+    assert [player for player, _ in module.shown] == ["g", "g", "d", "g"]
+    assert (module.images_seen, module.d_updates) == (12, 3)
+    assert module.discriminator.weight.item() == pytest.approx(1 + 9.5)  # images 8 to 11
+    assert module.generator.weight.item() == pytest.approx(1 + 3)

@@ -23,6 +23,7 @@ from lit_gan.train import train
 from lit_gan.variants import VARIANTS
 
 ARCHS = names("arch")
+SECOND_STAGE = ["model.pretrain_images=0", "model.vgg=none"]
 TINY: dict[str, list[str]] = {  # beside the arch's own YAML
     "gan": ["model.widths=[16]"],
     "ns-gan": ["model.widths=[16]"],
@@ -56,6 +57,16 @@ TINY: dict[str, list[str]] = {  # beside the arch's own YAML
     "r3gan": ["model.width=16", "model.full_stages=1"],
     "gat": ["model.width=16", "model.heads=2", "model.depth=4", "model.patch=4", "model.label_dim=8"],
     "pix2pix": ["model.width=4", "model.field=16", "model.stages=2"],
+    "srgan": ["model.width=4", "model.blocks=1", "model.d_width=4", "model.d_units=8", *SECOND_STAGE],
+    "esrgan": [
+        "model.width=4",
+        "model.blocks=1",
+        "model.growth=4",
+        "model.d_width=4",
+        "model.d_units=8",
+        *SECOND_STAGE,
+    ],
+    "realesrgan": ["model.width=4", "model.blocks=1", "model.growth=4", "model.d_width=4", *SECOND_STAGE],
     "cyclegan": ["model.width=4", "model.d_width=4", "model.blocks=1", "model.field=16", "model.pool_size=5"],
     "cut": ["model.width=4", "model.d_width=4", "model.blocks=2", "model.field=16", "model.features=32"],
     "fastcut": ["model.width=4", "model.d_width=4", "model.blocks=2", "model.field=16", "model.features=32"],

@@ -102,6 +102,8 @@ class ImageData(L.LightningDataModule):
     `batch_size` is global: images per discriminator update over all processes and micro-batches.
     """
 
+    border: int = 0  # pixels at each side of an image that scores of the luminance leave out; set by the run
+
     def __init__(self, *, source_name: str, batch_size: int, flip: bool, workers: int) -> None:
         super().__init__()
         self.source_name = source_name  # in messages

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Literal
 
 import torch
@@ -71,7 +70,8 @@ class SuperResolution(PairData):
     def _made(self, image: Tensor, batch: Batch) -> Tensor:
         if self.degradation == "bicubic":
             return self.levels(smaller(image, self.scale))
-        degrade = import_module("lit_gan.degradation").degrade
+        from lit_gan.degradation import degrade
+
         generator = torch.Generator(image.device)
         unit, results = (image + 1) / 2, []
         for one, word in zip(

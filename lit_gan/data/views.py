@@ -123,6 +123,11 @@ class Whole(PictureView):
         return self.data.made_channels()
 
     @property
+    def scale(self) -> int:
+        """Sides of an image over those of its source."""
+        return self.part.scale
+
+    @property
     def fingerprint(self) -> str:
         return hashlib.sha256(f"whole {self.data.identity(self.part)}".encode()).hexdigest()
 

@@ -26,6 +26,8 @@ METRICS = {
     "psnr": "lit_gan.metrics.paired:PSNR",
     "ssim": "lit_gan.metrics.paired:SSIM",
     "ms-ssim": "lit_gan.metrics.paired:MSSSIM",
+    "psnr-y": "lit_gan.metrics.paired:PSNRY",
+    "ssim-y": "lit_gan.metrics.paired:SSIMY",
     "lpips": "lit_gan.metrics.paired:LPIPS",
     "lpips-diversity": "lit_gan.metrics.diversity:LPIPSDiversity",
     "ppl": "lit_gan.metrics.path_length:PerceptualPathLength",
@@ -40,6 +42,8 @@ ABOUT = {
     "psnr": "Peak signal-to-noise ratio of pairs, in dB",
     "ssim": "Structural similarity of pairs (Wang et al. 2004)",
     "ms-ssim": "Structural similarity of pairs at five scales, from 176 pixels on",
+    "psnr-y": "PSNR of the luminance without the border, as super-resolution measures",
+    "ssim-y": "SSIM of the luminance without the border, as super-resolution measures",
     "lpips": "Perceptual distance of pairs (Zhang et al. 2018)",
 }
 
@@ -84,7 +88,7 @@ if TYPE_CHECKING:
     from lit_gan.metrics.lpips import PerceptualNetwork, build_lpips
     from lit_gan.metrics.manifold import DensityCoverage, PrecisionRecall
     from lit_gan.metrics.memorisation import Authenticity, MemorisationFID
-    from lit_gan.metrics.paired import LPIPS, MSSSIM, PSNR, SSIM
+    from lit_gan.metrics.paired import LPIPS, MSSSIM, PSNR, PSNRY, SSIM, SSIMY
     from lit_gan.metrics.path_length import PerceptualPathLength
     from lit_gan.metrics.per_class import ClassFID
     from lit_gan.metrics.pixels import Pixels
@@ -98,7 +102,9 @@ __all__ = [
     "METRICS",
     "MSSSIM",
     "PSNR",
+    "PSNRY",
     "SSIM",
+    "SSIMY",
     "Authenticity",
     "BinDistance",
     "CMMD",

@@ -1,9 +1,10 @@
 """Images against those that they should be, one to one: `psnr`, `ssim`, `ms-ssim` and `lpips`, means over the pairs.
 
-For image-to-image and restoration, never for a generator of noise. On uint8 grey levels, all channels alike: papers
-on super-resolution often take the luminance alone, which is another number. SSIM is that of Wang et al. 2004 with
-the 11 x 11 Gaussian window where it lies wholly inside the image, as in their code; torchmetrics pads the image.
-MS-SSIM is that of Wang, Simoncelli & Bovik 2003, taken per channel as TensorFlow does it.
+For image-to-image and restoration, never for a generator of noise. On uint8 grey levels, all channels alike;
+`psnr-y` and `ssim-y` are what papers on super-resolution measure: of the luminance alone, without a border as wide as
+the scale. SSIM is that of Wang et al. 2004 with the 11 x 11 Gaussian window where it lies wholly inside the image, as
+in their code; torchmetrics pads the image. MS-SSIM is that of Wang, Simoncelli & Bovik 2003, taken per channel as
+TensorFlow does it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ RANGE = 255.0
 ROUNDING = 1 / 12  # squared error of rounding to whole grey levels
 TAPS, SIGMA = 11, 1.5  # of the window
 C1, C2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
+LUMINANCE = (65.481, 128.553, 24.966)  # of ITU-R BT.601, on [0, 1]: with the 16 of black it spans 16 to 235
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights, finest first
 
 
@@ -126,6 +128,59 @@ class MSSSIM(SSIM):
         return product.mean(1)
 
 
+class _Luminance(_Paired):
+    """Of Y alone, `border` pixels cut off at each side of the images."""
+
+    def __init__(self, border: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.border = border
+
+    @classmethod
+    def build_for(cls, data: Source, extractor: Extractor, samples: int) -> Self:
+        return cls(border_of(data), sync_on_compute=False)
+
+    @classmethod
+    def lacks(cls, data: Source, extractor: Extractor, fakes: int) -> str:
+        channels, *sides = data.image_shape
+        if channels not in (1, 3, 4):
+            return f"takes the luminance of grey or colour images, the data have {channels} channels: leave it out"
+        if min(sides) - 2 * border_of(data) < cls.side:
+            return (
+                f"needs images of at least {cls.side + 2 * border_of(data)} pixels a side with its border, the data "
+                f"have {min(sides)}: use larger ones, or metrics.border=0"
+            )
+        return lacks_levels(data)
+
+    def described(self, samples: int) -> str:
+        return f"Y of BT.601, border {self.border}, {self.settings(samples)}"
+
+    def update(self, fake: Tensor, real: Tensor) -> None:
+        if min(fake.shape[2:]) - 2 * self.border < self.side:
+            raise ValueError(
+                f"no {self.side} pixels are left of {tuple(fake.shape)} without a border of {self.border}"
+            )
+        super().update(fake, real)
+
+    def shown(self, images: Tensor) -> Tensor:
+        """What is compared of uint8 [B, C, H, W]: float64 [B, 1, H - 2 border, W - 2 border]."""
+        cut = slice(self.border, -self.border or None)
+        return luminance(images.to(self.device)[..., cut, cut])
+
+
+class PSNRY(_Luminance, PSNR):
+    """`PSNR` of the luminance, as papers on super-resolution give it."""
+
+    def measure(self, fake: Tensor, real: Tensor) -> Tensor:
+        return super().measure(self.shown(fake), self.shown(real))
+
+
+class SSIMY(_Luminance, SSIM):
+    """`SSIM` of the luminance, as papers on super-resolution give it."""
+
+    def measure(self, fake: Tensor, real: Tensor) -> Tensor:
+        return super().measure(self.shown(fake), self.shown(real))
+
+
 class LPIPS(_Paired):
     """The learned perceptual distance (Zhang et al. 2018), 0 for equal images.
 
@@ -150,6 +205,22 @@ class LPIPS(_Paired):
 
     def measure(self, fake: Tensor, real: Tensor) -> Tensor:
         return self.distance(fake, real)
+
+
+def border_of(data: Source) -> int:
+    """The pixels that are cut off at each side of images of `data`."""
+    return int(getattr(data, "border", 0))
+
+
+def luminance(images: Tensor) -> Tensor:
+    """Y in grey levels, as MATLAB's rgb2ycbcr but not rounded: uint8 [B, C, H, W] -> float64 [B, 1, H, W].
+
+    Grey images are it already; alpha counts for nothing.
+    """
+    if images.shape[1] == 1:
+        return images.double()
+    weights = torch.tensor(LUMINANCE, dtype=torch.float64, device=images.device) / RANGE
+    return 16 + (images[:, :3].double() * weights.view(3, 1, 1)).sum(1, keepdim=True)
 
 
 def similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

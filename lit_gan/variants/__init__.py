@@ -19,4 +19,7 @@ VARIANTS: dict[str, str] = {
     "gat": "lit_gan.variants.gat:GAT",
     "cyclegan": "lit_gan.variants.cyclegan:CycleGAN",
     "cut": "lit_gan.variants.cut:CUT",
+    "srgan": "lit_gan.variants.srgan:SRGAN",
+    "esrgan": "lit_gan.variants.esrgan:ESRGAN",
+    "realesrgan": "lit_gan.variants.realesrgan:RealESRGAN",
 }
