@@ -108,7 +108,7 @@ def test_printed_configuration_shows_every_key_with_its_origin():
         ("logger=null", ("logger.names = None",)),
         ("run.images=${run.imagess}", ("command line: run.images", "'run.imagess' not found")),
         ("arch=dcgann", ("unknown arch 'dcgann'", "did you mean arch=dcgan?", "stylegan-lite")),
-        ("arch=xyzzy", ("unknown arch 'xyzzy': there are", "dcgan, gan")),
+        ("arch=xyzzy", ("unknown arch 'xyzzy': there are", "gan, gat")),
         ("data=cifar", ("unknown data 'cifar'", "did you mean data=cifar10?")),
         ("experiment=gan", ("unknown experiment 'gan'", "gan-cifar10")),
         ("arch=nowhere.yaml", ("nowhere.yaml: no such file",)),

@@ -66,7 +66,8 @@ class Contrasting(nn.Module):
             chosen = maps.float().flatten(2).index_select(2, places).transpose(1, 2)  # [B, N, C']
             features: Tensor = self.heads[tap](chosen)
             # 1e-7, as the authors have it: where all units are off, a smaller one would blow the bias's gradient up.
-            return features / (torch.linalg.vector_norm(features, dim=2, keepdim=True) + 1e-7)
+            length = torch.linalg.vector_norm(features, dim=2, keepdim=True)
+            return features.div(length + 1e-7)
 
 
 class CUT(AdversarialModule):
