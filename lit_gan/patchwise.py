@@ -35,10 +35,12 @@ class Verdict(NamedTuple):
 class PatchGame:
     """The losses named `name`: one of `LOSSES`, or "relativistic" with penalties of weight `gamma` / 2 each.
 
-    The discriminators mix no samples: reals and fakes, of one shape, go through together.
+    Reals and fakes, of one shape, go through together; or `apart`, where a layer of the discriminator mixes samples, which
+    the relativistic game does not admit.
     """
 
-    def __init__(self, module: AdversarialModule, name: str, gamma: float) -> None:
+    def __init__(self, module: AdversarialModule, name: str, gamma: float, *, apart: bool = False) -> None:
+        self.apart = apart
         self.relative, self.gamma = name == "relativistic", gamma
         self.loss = None if self.relative else LOSSES[name]
         if self.relative:  # of this game, not of the class
@@ -51,7 +53,9 @@ class PatchGame:
         """How `network` judges `real` and `fake` [B, C, H, W] as they are shown, and what it loses."""
         if self.loss is not None:
             seen = module.shown(torch.cat([real, fake.to(real.dtype)]))
-            real_logits, fake_logits = network(seen).chunk(2)
+            real_logits, fake_logits = (
+                (network(part) for part in seen.chunk(2)) if self.apart else network(seen).chunk(2)
+            )
             half = 1.0 if self.loss.generator is least_squares_generator else 0.5  # halved already
             adversarial = half * self.loss.discriminator(real_logits, fake_logits)
             return Verdict(real_logits, fake_logits, {"adversarial": adversarial})

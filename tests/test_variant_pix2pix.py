@@ -15,7 +15,9 @@ from lit_gan.regularise import build_regulariser
 from lit_gan.sampling import inference
 from lit_gan.settings import Regularise
 from lit_gan.variants.pix2pix import ImageNorm, Pix2Pix, UNet
-from paired import assert_each_loss_reaches_its_player_alone, assert_goes_on_from_its_state, count, pairs
+from paired import assert_goes_on_from_its_state, count
+from translators import assert_each_loss_reaches_its_player_alone
+from translators import unpaired as pairs
 
 GAMES = pytest.mark.parametrize("adversarial", ["non_saturating", "relativistic"])
 

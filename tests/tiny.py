@@ -57,6 +57,14 @@ TINY: dict[str, list[str]] = {  # beside the arch's own YAML
     "r3gan": ["model.width=16", "model.full_stages=1"],
     "gat": ["model.width=16", "model.heads=2", "model.depth=4", "model.patch=4", "model.label_dim=8"],
     "pix2pix": ["model.width=4", "model.field=16", "model.stages=2"],
+    "pix2pixhd": [
+        "model.width=4",
+        "model.field=16",
+        "model.d_width=4",
+        "model.downs=2",
+        "model.blocks=1",
+        "model.vgg=none",
+    ],
     "srgan": ["model.width=4", "model.blocks=1", "model.d_width=4", "model.d_units=8", *SECOND_STAGE],
     "esrgan": [
         "model.width=4",

@@ -16,6 +16,7 @@ VARIANTS: dict[str, str] = {
     "biggan": "lit_gan.variants.biggan:BigGAN",
     "r3gan": "lit_gan.variants.r3gan:R3GAN",
     "pix2pix": "lit_gan.variants.pix2pix:Pix2Pix",
+    "pix2pixhd": "lit_gan.variants.pix2pixhd:Pix2PixHD",
     "gat": "lit_gan.variants.gat:GAT",
     "cyclegan": "lit_gan.variants.cyclegan:CycleGAN",
     "cut": "lit_gan.variants.cut:CUT",

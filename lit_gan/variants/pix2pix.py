@@ -9,24 +9,24 @@ one image in a batch.
 The stages follow from the size of the crops, 8 for 256 pixels, fewer for smaller ones. Whether skips are joined before or
 after the encoder's LeakyReLU makes no difference: the decoder's ReLU comes next. All three noisy layers are the paper's,
 the innermost included; the PyTorch port leaves that one out and takes one more. Left out: z as an input, which the paper
-found ignored. `adversarial=relativistic` is R3GAN's game (arXiv:2501.05441) of the patches of a real and of its translation
-at the same place, R1 and R2 by patch: the squared gradient of the sum of logits over their number.
+found ignored. `adversarial=relativistic` is R3GAN's game (arXiv:2501.05441), of the patches of a real and of its
+translation at the same place: see patchwise.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_gan.errors import UserError
-from lit_gan.losses import LOSSES, relativistic_discriminator, relativistic_generator
 from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.networks.conv import channels_last
 from lit_gan.networks.patch import PatchDiscriminator, init_normal
+from lit_gan.patchwise import PatchGame
 from lit_gan.settings import Optim
 
 MOST_STAGES = 8
@@ -78,6 +78,7 @@ class UNet(nn.Module):
             self.up_norms.append(kind(widths[stage - 1]))
         self.head = nn.ConvTranspose2d(2 * width, channels_out, 4, 2, 1)
         self.noisy = min(NOISY, stages - 1)
+        self.noisy_maps = widths[-2 : -2 - self.noisy : -1]
         self.apply(init_normal)
 
     def forward(self, source: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:
@@ -103,8 +104,7 @@ class UNet(nn.Module):
         seeds = z[:, 0].float().cpu().view(torch.int32).tolist()
         streams = [torch.Generator().manual_seed(seed & 0xFFFFFFFF) for seed in seeds]
         found = []
-        for layer in range(self.noisy):
-            maps = int(cast("Any", self.up_norms[layer]).num_features)
+        for layer, maps in enumerate(self.noisy_maps):
             shape = (maps, height >> (self.stages - 1 - layer), width >> (self.stages - 1 - layer))
             drawn = torch.stack([torch.rand(shape, generator=stream) for stream in streams])
             found.append((drawn >= self.dropout).float().div(1 - self.dropout).to(z.device))
@@ -147,24 +147,18 @@ class Pix2Pix(AdversarialModule):
             raise UserError(f"model.dropout={dropout}: the share of maps left out is in [0, 1)")
         self.sample_dropout = sample_dropout and dropout > 0
         self.latent_dim = int(self.sample_dropout)
-        self.l1_weight, self.gamma = l1_weight, gamma
+        self.l1_weight = l1_weight
         stages = stages_for(image_shape, source_shape, stages)
         self.stride = 2**stages
         channels, channels_out = source_shape[0], image_shape[0]
-        self.loss = LOSSES.get(adversarial)  # None: relativistic
-        d_norm = d_norm or ("instance" if self.loss is None else norm)
-        if self.loss is None:
-            if d_norm == "batch":
-                raise UserError(
-                    "model.d_norm=batch mixes samples, and model.adversarial=relativistic has penalties that are of "
-                    "each: set model.d_norm=instance or none"
-                )
-            self.relative = True  # type: ignore[misc]  # of this game, not of the class
-            self.refuses = {  # type: ignore[misc]
-                **self.refuses,
-                "dragan": "whose relativistic game has gradient penalties of its own",
-                "top_k": "whose relativistic game compares pairs",
-            }
+        relativistic = adversarial == "relativistic"
+        d_norm = d_norm or ("instance" if relativistic else norm)
+        if relativistic and d_norm == "batch":
+            raise UserError(
+                "model.d_norm=batch mixes samples, and model.adversarial=relativistic has penalties that are of "
+                "each: set model.d_norm=instance or none"
+            )
+        self.game = PatchGame(self, adversarial, gamma, apart=d_norm == "batch")
         self.generator = UNet(channels, channels_out, width, stages, norm, dropout)
         self.discriminator = PatchDiscriminator(channels + channels_out, d_width or width, field, d_norm)
         self.discriminator.check(image_shape, variant="pix2pix")
@@ -188,31 +182,15 @@ class Pix2Pix(AdversarialModule):
     def discriminator_loss(self, batch: Batch) -> Losses:
         with torch.no_grad():
             fake = torch.cat([batch["source"], self.fakes(batch)], dim=1)
-        if self.loss is not None:
-            real_logits, fake_logits = self.judge(self.reals(batch), fake)
-            return {"adversarial": 0.5 * self.loss.discriminator(real_logits, fake_logits)}
-        logits, slopes = self.sloped(self.reals(batch), fake)  # [2B, 1, h, w], [2B]
-        real_logits, fake_logits = logits.chunk(2)
-        self.observe(real_logits, fake_logits)
-        r1, r2 = (slopes / logits[0].numel()).chunk(2)
-        return {
-            "adversarial": relativistic_discriminator(real_logits, fake_logits),
-            "r1": self.gamma / 2 * r1.mean(),
-            "r2": self.gamma / 2 * r2.mean(),
-        }
+        verdict = self.game.discriminator(self, self.discriminator, self.reals(batch), fake)
+        self.observe(verdict.real_logits, verdict.fake_logits)
+        return verdict.terms
 
     def generator_loss(self, batch: Batch) -> Losses:
         fake = self.fakes(batch)
         pair = torch.cat([batch["source"], fake], dim=1)
-        if self.loss is not None:
-            adversarial = self.loss.generator(self.kept(self.logits(self.shown(pair))))
-        else:
-            real, pair = self.shown_alike(self.reals(batch), pair)
-            with torch.no_grad():
-                real_logits = self.logits(real)
-            adversarial = relativistic_generator(real_logits, self.logits(pair))
         return {
-            "adversarial": adversarial,
+            "adversarial": self.game.generator(self, self.discriminator, self.reals(batch), pair),
             "l1": self.l1_weight * F.l1_loss(fake, batch["image"].float()),
         }
 
