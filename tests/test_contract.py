@@ -119,7 +119,8 @@ def test_discriminator_mixes_no_samples_where_it_says_so(arch):
     if module.mixes_samples:
         pytest.skip("reals and fakes go through its discriminator apart")
     batch, label = tiny_batch(module), None
-    real, fake = batch["image"], batch["image"].flip(3) / 2
+    real = module.reals(batch)
+    fake = real.flip(3) / 2
     if module.conditional:
         label = batch["label"]
     module.discriminator.eval()  # the vectors of spectral norm stay

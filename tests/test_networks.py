@@ -52,6 +52,7 @@ TINY: dict[str, dict[str, Any]] = {
     "r3gan": {"width": 8, "blocks": 1, "latent_dim": 8},
     "gat": {"width": 16, "heads": 2, "depth": 4, "patch": 4, "latent_dim": 8, "label_dim": 8},
 }
+NOISE = [name for name in VARIANTS if name in TINY]  # those that make images of noise
 CONDITIONAL = ["wgan-gp", "sngan", "sagan", "biggan", "progan", "stylegan", "stylegan2", "r3gan"]
 SHAPES = [(1, 28, 28), (3, 32, 32), (4, 20, 12), (3, 16, 36)]
 
@@ -131,7 +132,7 @@ def test_parameter_counts_are_those_of_the_papers_networks(
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", NOISE)
 def test_networks_run_at_any_channels_and_non_square_sizes(name: str, shape: tuple[int, int, int]) -> None:
     module = build(name, image_shape=shape)
     batch = {"image": torch.rand(4, *shape) * 2 - 1, "label": torch.tensor([0, 1, 2, 0])}
@@ -145,7 +146,7 @@ def test_networks_run_at_any_channels_and_non_square_sizes(name: str, shape: tup
     assert fake.abs().max() <= 1
 
 
-@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in ("gan", "cgan")])
+@pytest.mark.parametrize("name", [name for name in NOISE if name not in ("gan", "cgan")])
 def test_a_size_that_cannot_be_halved_is_an_error_that_names_it(name: str) -> None:
     with pytest.raises(UserError, match=r"30x7.*image_size"):
         build(name, image_shape=(3, 30, 7))

@@ -122,7 +122,7 @@ def test_label_maps_become_one_hot_and_other_values_belong_to_no_class():
     module = tiny(1, 3, labels=4)
     levels = torch.tensor([0, 1, 3, 255, 4, 2] * 4).reshape(1, 1, 4, 6)
 
-    maps = module.sources({"source": levels.float() / 127.5 - 1})
+    maps = module.known({"source": levels.float() / 127.5 - 1})
 
     assert maps.shape == (1, 4, 4, 6)
     for index in range(4):

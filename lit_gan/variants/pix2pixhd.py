@@ -188,7 +188,7 @@ class Pix2PixHD(AdversarialModule):
         self.discriminator = MultiScale(channels + channels_out, d_width, field, scales)
         self.finish()
 
-    def sources(self, batch: Batch) -> Tensor:
+    def known(self, batch: Batch) -> Tensor:
         """What both players see of the sources: [B, Cs, H, W], or with `labels` one-hot maps [B, N, H, W] of 0 and 1."""
         source = batch["source"]
         if not self.labels:
@@ -199,15 +199,15 @@ class Pix2PixHD(AdversarialModule):
 
     def fakes(self, batch: Batch) -> Tensor:
         fixed = self.images_seen < self.fix_global_images
-        fake: Tensor = self.generator(self.sources(batch), fixed)  # [B, C, H, W]
+        fake: Tensor = self.generator(self.known(batch), fixed)  # [B, C, H, W]
         return fake
 
     def generate(self, batch: Batch) -> Tensor:
-        fake: Tensor = self.sampler(self.sources(batch))
+        fake: Tensor = self.sampler(self.known(batch))
         return fake
 
     def reals(self, batch: Batch) -> Tensor:
-        return torch.cat([self.sources(batch), batch["image"]], dim=1)
+        return torch.cat([self.known(batch), batch["image"]], dim=1)
 
     def logits(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         return flat(self.discriminator(images))
@@ -215,7 +215,7 @@ class Pix2PixHD(AdversarialModule):
     def discriminator_loss(self, batch: Batch) -> Losses:
         real = self.reals(batch)
         with torch.no_grad():
-            fake = torch.cat([self.sources(batch), self.fakes(batch)], dim=1)
+            fake = torch.cat([self.known(batch), self.fakes(batch)], dim=1)
         if self.relativistic:
             return self._relativistic(real, fake)
         verdicts = self.discriminator(self.shown(torch.cat([real, fake.to(real.dtype)])))
@@ -239,7 +239,7 @@ class Pix2PixHD(AdversarialModule):
 
     def generator_loss(self, batch: Batch) -> Losses:
         fake = self.fakes(batch)
-        pair = torch.cat([self.sources(batch), fake], dim=1)
+        pair = torch.cat([self.known(batch), fake], dim=1)
         real, pair = self.shown_alike(self.reals(batch), pair)
         with torch.no_grad():
             of_real = self.discriminator(real)
