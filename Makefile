@@ -45,10 +45,10 @@ compare: $(READY)  ## the runs in RUN, or all in runs/, side by side; ARGS="--ou
 	@$(BIN)/lit-gan compare $(RUN) $(ARGS)
 
 test: $(READY)  ## the tests (under 8 minutes on two cores)
-	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 test-all: $(READY)  ## the long ones too
-	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -m "not gpu and not network"
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not gpu and not network"
 
 lint: $(READY)  ## ruff and codespell
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
