@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lit_gan.conditions import Conditions
 from lit_gan.errors import UserError
+from lit_gan.tiles import pad_to
 
 if TYPE_CHECKING:
     from lit_gan.autoencoder import Decoder
@@ -133,7 +134,13 @@ def sampling_batch(
 
 def render(module: Sampleable, batch: Batch) -> Tensor:
     """Images [B, C, H, W] in [-1, 1] of `batch`: what `module.generate` makes, decoded where that are latents."""
-    return decoded(module, module.generate(batch))
+    source = batch.get("source")
+    if source is None:
+        return decoded(module, module.generate(batch))
+
+    stride, scale = getattr(module, "stride", 1), getattr(module, "scale", 1)
+    made = module.generate(batch | {"source": pad_to(source, stride)})  # sides that the networks can halve
+    return made[:, :, : source.shape[2] * scale, : source.shape[3] * scale]
 
 
 def decoded(module: Sampleable, made: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lit_gan.pictures import signed
+from lit_gan.sampling import Batch
 
 if TYPE_CHECKING:
     from lit_gan.data.base import ImageData
@@ -23,6 +24,15 @@ class Sources:
     def __init__(self, data: Whole) -> None:
         self.data = data
         self.paired = data.part.paired
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the pictures differ in size, so that batches hold their centres."""
+        return not self.data.part.even
+
+    def whole(self, number: int) -> Batch:
+        """Source and image of that number alone, [1, C, H, W] each, whole; the image as stored where it has 8 bits."""
+        return self.data.whole(number % len(self))
 
     def __len__(self) -> int:
         return self.data.source_size

@@ -11,9 +11,12 @@ import torch
 from PIL import Image
 
 import lit_gan
+from lit_gan.build import data_of
 from lit_gan.cli import main
 from lit_gan.data.files import Picture, read_image, write_image
 from lit_gan.errors import UserError
+from lit_gan.resume import compose_saved
+from lit_gan.sampling import inference
 from tiny import pictures, tiny_run
 
 
@@ -194,3 +197,54 @@ def test_sample_says_what_to_use(run: Path, capsys: pytest.CaptureFixture[str]) 
     assert "lit-gan translate" in capsys.readouterr().err
     with pytest.raises(UserError, match="translate"):
         lit_gan.load(run).sample(1)
+
+
+def test_pairs_of_unequal_sizes_are_scored_whole(
+    larger: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "test"
+    folder.mkdir()
+    for i, shape in enumerate([(40, 56), (64, 48), (33, 70)]):  # the last is no multiple of 4
+        Image.fromarray(values(shape, seed=i)).save(folder / f"{i}.png")
+    against = f"data.test={folder}"
+
+    assert main(["eval", str(larger), "--metrics", "psnr,psnr-y", against]) == 0
+    said = capsys.readouterr().out
+
+    data = compose_saved(str(larger), [against]).config
+    held = data_of(data).held_out
+    sampler = lit_gan.load(larger)
+    expected = []
+    for i in range(3):
+        pair = held.whole(i)
+        made = ((sampler.translate(pair["source"][0]) + 1) * 127.5).round().clamp(0, 255)
+        error = (made - pair["image"][0].float()).square().mean()
+        expected.append(10 * torch.log10(255**2 / error))
+    shown = float(next(line for line in said.splitlines() if line.startswith("psnr ")).split()[1])
+    assert shown == pytest.approx(float(torch.stack(expected).mean()), rel=1e-4)
+    assert "3 fakes" in said
+
+
+def test_cycle_error_is_the_distance_there_and_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tiny_run("cyclegan", tmp_path, "run.images=8")
+
+    assert main(["eval", str(made), "--metrics", "cycle"]) == 0
+    shown = float(
+        next(line for line in capsys.readouterr().out.splitlines() if line.startswith("cycle ")).split()[1]
+    )
+
+    module = lit_gan.load(made).module
+    held = data_of(compose_saved(str(made), []).config).held_out
+    source = held.sources_at(range(held.source_size))
+    with inference(module):
+        back = module.cycle({"source": source})
+    assert shown == pytest.approx(float((back - source).abs().mean() * 127.5), rel=1e-4)
+    assert main(["eval", str(made), "--metrics", "psnr"]) == 2
+    assert "belong to none" in capsys.readouterr().err
+
+
+def test_cycle_error_needs_a_way_back(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(run), "--metrics", "cycle", "data.holdout=4"]) == 2
+    assert "cyclegan alone" in capsys.readouterr().err

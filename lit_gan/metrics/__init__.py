@@ -29,6 +29,7 @@ METRICS = {
     "psnr-y": "lit_gan.metrics.paired:PSNRY",
     "ssim-y": "lit_gan.metrics.paired:SSIMY",
     "lpips": "lit_gan.metrics.paired:LPIPS",
+    "cycle": "lit_gan.metrics.cycle:CycleError",
     "lpips-diversity": "lit_gan.metrics.diversity:LPIPSDiversity",
     "ppl": "lit_gan.metrics.path_length:PerceptualPathLength",
 }
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from lit_gan.metrics.clip import Clip
     from lit_gan.metrics.cmmd import CMMD
     from lit_gan.metrics.coverage import ClassCoverage
+    from lit_gan.metrics.cycle import CycleError
     from lit_gan.metrics.dinov2 import DinoV2
     from lit_gan.metrics.diversity import LPIPSDiversity
     from lit_gan.metrics.extractors import Extractor, build_extractor
@@ -113,6 +115,7 @@ __all__ = [
     "Classifier",
     "DensityCoverage",
     "Clip",
+    "CycleError",
     "DinoV2",
     "Extractor",
     "FrechetDistance",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -27,6 +27,7 @@ from lit_gan.sampling import Sampleable, inference, render, sampling_batch, to_u
 
 if TYPE_CHECKING:
     from lit_gan.metrics.lpips import PerceptualNetwork
+    from lit_gan.sources import Sources
 
 REFERENCES: dict[str, type[Reference]] = {"features": Reference, "images": ImageReference}
 NOTHING = Network()  # what a metric is made with that needs no network
@@ -102,7 +103,7 @@ def evaluate(
     def protocol(name: str) -> Protocol:
         takes, network = kinds[name].takes, networks[name]
         reference = references.get(takes)
-        own = ("the real of each fake", fakes) if takes == "pairs" else ("none", 0)
+        own = (_of_pairs(module, kinds.values()), fakes) if takes == "pairs" else ("none", 0)
         description, compared = own if reference is None else (reference.description, len(reference))
         return Protocol(
             metric=name,
@@ -129,6 +130,15 @@ def evaluate(
     )
     scores.seconds = seconds
     return scores
+
+
+def _of_pairs(module: Sampleable, kinds: Iterable[type[EvaluationMetric]]) -> str:
+    """Which reals the fakes of pairs are compared with, for the protocol."""
+    sources = getattr(module, "sources", None)
+    if sources is None or not sources.uneven:
+        return "the real of each fake"
+    whole = all(kind.takes in ("pairs", "generator") for kind in kinds)
+    return f"the real of each fake, {'whole' if whole else 'centre crops'}"
 
 
 def metric_class(name: str) -> type[EvaluationMetric]:
@@ -191,7 +201,11 @@ def _check_generator(name: str, kind: type[EvaluationMetric], module: Sampleable
             f"eval.metrics: '{name}' compares each fake with the real that it should be, and this generator's belong to "
             f"none; score a folder by `lit-gan eval FOLDER --against FOLDER`, or leave '{name}' out"
         )
-    if kind.takes == "generator" and not module.latent_dim:
+    if kind.needs == "cycle" and not hasattr(module, "cycle"):
+        raise UserError(
+            f"eval.metrics: '{name}' translates there and back, which cyclegan alone can: leave '{name}' out"
+        )
+    if kind.takes == "generator" and kind.needs == "latents" and not module.latent_dim:
         raise UserError(
             f"eval.metrics: '{name}' walks through the latents of a generator, and there are none; "
             f"score a run, or leave '{name}' out"
@@ -261,7 +275,10 @@ def _take_fakes(
     broken = torch.zeros((), dtype=torch.int64, device=how.device)
     shown = [meter for meter in meters.values() if meter.takes != "generator"]
     walking = [meter for meter in meters.values() if meter.takes == "generator"]
-    if shown:
+    sources = getattr(module, "sources", None)
+    if shown and sources is not None and sources.uneven and all(meter.takes == "pairs" for meter in shown):
+        broken += _add_whole(shown, module, data, how, fakes=fakes, seed=seed)
+    elif shown:
         broken += _add_fakes(
             shown, module, data, extractor, how, fakes=fakes, seed=seed, truncation=truncation
         )
@@ -319,6 +336,26 @@ def _add_fakes(
                 real = reals_of(module, data, indices).to(how.device)
                 for meter in by_pairs:
                     meter.add_pairs(images, real)
+    return broken
+
+
+def _add_whole(
+    meters: Sequence[EvaluationMetric], module: Sampleable, data: Source, how: Pass, *, fakes: int, seed: int
+) -> Tensor:
+    """As `_add_fakes`, of pairs that differ in size: each alone and whole, as super-resolution is measured."""
+    sources: Sources = module.sources  # type: ignore[attr-defined]
+    broken = torch.zeros((), dtype=torch.int64, device=how.device)
+    with inference(module):
+        for numbers in how.share(fakes):
+            for number in numbers:
+                batch = sampling_batch(module, seed, [number])
+                pair = sources.whole(number)
+                images = render(module, batch | {"source": pair["source"].to(module.device)}).float()
+                broken += (~images.flatten(1).isfinite().all(1)).sum()
+                images = images.nan_to_num()
+                images = (to_uint8(images) if _quantised(data) else images).to(how.device)
+                for meter in meters:
+                    meter.add_pairs(images, pair["image"].to(how.device))
     return broken
 
 

@@ -84,6 +84,7 @@ class EvaluationMetric(SumMetric):
     )
     needs_logits: ClassVar[bool] = False
     needs_classes: ClassVar[bool] = False  # the logits must be over the data's own classes
+    needs: ClassVar[str] = "latents"  # what one that makes images itself walks through; or "cycle"
     needs_labels: ClassVar[bool] = False  # `add_labelled` is called in place of `add`
     uses_reals: ClassVar[bool] = True  # False: a value of the fakes alone, nothing of the reals is cached
     smallest: ClassVar[int] = 1  # fewest samples a side that give a number

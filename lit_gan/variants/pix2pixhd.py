@@ -188,6 +188,10 @@ class Pix2PixHD(AdversarialModule):
         self.discriminator = MultiScale(channels + channels_out, d_width, field, scales)
         self.finish()
 
+    @property
+    def notes(self) -> list[str]:
+        return [f"perceptual loss: {self.perceptual.about}"] if self.perceptual is not None else []
+
     def known(self, batch: Batch) -> Tensor:
         """What both players see of the sources: [B, Cs, H, W], or with `labels` one-hot maps [B, N, H, W] of 0 and 1."""
         source = batch["source"]
