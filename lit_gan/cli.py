@@ -266,6 +266,7 @@ class TileSide(click.ParamType[int | str]):
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, help="Of the noise, where the variant has any."
 )
+@click.option("--style", metavar="FILE", help="The image whose style is taken on, with adain.")
 @click.option("--format", "suffix", metavar=".png", help="Ending of the results; default the source's.")
 def translate(run: str, inputs: str, out: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Translate the images IN (a folder, a file, or - for paths on standard input) into OUT, by RUN's best checkpoint.
@@ -273,6 +274,7 @@ def translate(run: str, inputs: str, out: str, overrides: tuple[str, ...], **opt
     \b
     lit-gan translate runs/pix2pix-facades-1 labels/ facades/
     lit-gan translate runs/esrgan-1/checkpoints/last.ckpt scan.tif large.tif --tile 512
+    lit-gan translate runs/adain-unpaired-1 photos/ painted/ --style waves.jpg model.alpha=0.7
     Names, bit depth, alpha and metadata stay. Files that fail are listed, and the exit code is 1.
     """
     from lit_gan.resume import compose_saved

@@ -68,6 +68,9 @@ class AdversarialModule(L.LightningModule):
     )
 
     translates: ClassVar[bool] = False  # whether generate() makes an image of batch["source"]
+    takes_style: ClassVar[bool] = (
+        False  # of a translator: whether it reads batch["style"] too, an image of any size
+    )
 
     refuses: ClassVar[
         Mapping[str, str]

@@ -45,14 +45,15 @@ class Sampler:
         self.images_seen = images_seen
         self._record = record or {}
 
-    def translate(self, image: Any, *, tile: Tile = "auto", seed: int = 0) -> Any:
+    def translate(self, image: Any, *, tile: Tile = "auto", seed: int = 0, style: Any = None) -> Any:
         """The translation of one image, as the same kind: a path, a PIL image, an array [H, W, C], a tensor [C, H, W].
 
-        Any size; `tile` is the side of overlapping tiles in pixels, "none", or "auto": as the free memory asks for.
+        Any size; `tile` is the side of overlapping tiles in pixels, "none", or "auto": as the free memory asks for. `style`
+        is an image of any of these kinds, for a variant that takes on the style of one.
         """
         from lit_gan.translate import Translator, translate_image
 
-        return translate_image(Translator(self.module, self.sides(), tile, seed), image)
+        return translate_image(Translator(self.module, self.sides(), tile, seed, style), image)
 
     def sides(self) -> Mapping[str, Any]:
         """What the checkpoint says of the files on both sides of a translator."""
@@ -136,13 +137,15 @@ def _load(plan: Plan, device: str) -> Sampler:
     return Sampler(module.to(device), classes, module.images_seen, record)
 
 
-def translate_run(plan: Plan, inputs: str, out: str, *, tile: Tile, seed: int, suffix: str | None) -> int:
+def translate_run(
+    plan: Plan, inputs: str, out: str, *, tile: Tile, seed: int, style: str | None, suffix: str | None
+) -> int:
     """Translate image files by the best checkpoint of a run; 0, or 1 where some failed."""
     from lit_gan.translate import Translator, translate_files
 
     sampler = _load(plan, str(inference_device(settings(plan.config, "trainer"))))
     return translate_files(
-        Translator(sampler.module, sampler.sides(), tile, seed), inputs, out, suffix=suffix
+        Translator(sampler.module, sampler.sides(), tile, seed, style), inputs, out, suffix=suffix
     )
 
 

@@ -102,7 +102,7 @@ def sampling_batch(
     truncation: float | None = None,
 ) -> Batch:
     """What `module.generate` reads, on its device: "z" [B, Z], "index" [B], "label" [B] if there are classes,
-    "truncation" [], "source" [B, Cs, Hs, Ws] of a translator, by number.
+    "truncation" [], "source" [B, Cs, Hs, Ws] of a translator, by number, and "style" [B, C, H, W] where it takes one.
 
     `label` gives all samples one class; otherwise they follow `class_weights`. Where the module has `conditions`, labels
     are vectors [B, K]: `label`, in the data's own units, or drawn from those that it was trained on.
@@ -125,6 +125,8 @@ def sampling_batch(
         batch["label"] = labels(seed, indices, num_classes, class_weights)
     if (sources := getattr(module, "sources", None)) is not None:
         batch["source"] = sources.of(indices)
+        if getattr(module, "takes_style", False):
+            batch["style"] = sources.images_at(indices)
     if truncation is not None:
         if not getattr(module, "truncates", False):
             raise UserError(f"{type(module).__name__} has no truncation: leave truncation={truncation} out")

@@ -42,7 +42,7 @@ class Sources:
         return self.data.sources_at([number % len(self) for number in numbers])
 
     def images_at(self, numbers: Sequence[int]) -> Tensor:
-        """The images [B, C, H, W] in [-1, 1] that these should become, where they are pairs."""
+        """Images [B, C, H, W] in [-1, 1]: what these should become where they are pairs, else the target's in turn."""
         return signed(self.data.real_batch(self.positions(numbers).tolist())["image"])
 
     def positions(self, numbers: Sequence[int]) -> NDArray[Any]:

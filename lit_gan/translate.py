@@ -34,15 +34,33 @@ SHOWN = 20  # failures that are listed
 
 @dataclass
 class Translator:
-    """A trained translator, ready for pictures; `sides` is what its checkpoint says of "source" and "image" files."""
+    """A trained translator, ready for pictures; `sides` is what its checkpoint says of "source" and "image" files.
+
+    `style` is an image as `translate_image` takes one, where the module takes on the style of one, and only there: else a
+    `UserError`.
+    """
 
     module: AdversarialModule
     sides: Mapping[str, Mapping[str, Any]]
     tile: Tile = "auto"
     seed: int = 0
+    style: Any = None
     outside: int = 0  # values met beyond the range that was trained on
     tiled: list[str] = field(default_factory=list)  # in words, how the last picture was taken
     _known: dict[tuple[int, int], int | None] = field(default_factory=dict)  # sides -> tile
+    _given: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # of every batch: "style" [1, C, H, W], or nothing
+
+    def __post_init__(self) -> None:
+        name = type(self.module).__name__
+        if self.style is None:
+            if self.module.takes_style:
+                raise UserError(f"{name} takes on the style of an image: give one, --style FILE or style=")
+            return
+        if not self.module.takes_style:
+            raise UserError(f"{name} takes on no image's style: leave --style out")
+        self._given["style"] = self._style().to(self.module.device)
 
     def __call__(self, picture: Picture) -> Picture:
         """The translation, upright. Raises `ValueError` where the picture has channels that the run cannot take."""
@@ -57,7 +75,8 @@ class Translator:
         z = latents(self.seed, [0], module.latent_dim).to(module.device)
 
         def network(image: Tensor) -> Tensor:
-            return module.generate({"source": image.to(module.device), "z": z, "index": torch.zeros(1)})
+            batch = {"source": image.to(module.device), "z": z, "index": torch.zeros(1)}
+            return module.generate(batch | self._given)
 
         tiling = Tiling(module.stride, module.scale, module.reach)
         size = (source.shape[2], source.shape[3])
@@ -90,13 +109,17 @@ class Translator:
 
     def _tensor(self, picture: Picture) -> Tensor:
         """The picture as a source [1, Cs, H, W] in [-1, 1]."""
-        side = self.sides["source"]
-        pixels = with_channels(picture, int(side["shape"][0]))
-        low, high = range_of(pixels.dtype, side)
-        values = pixels.astype(np.float64)
-        self.outside += int(((values < low) | (values > high)).sum())
-        signed = (values - low) * (2 / (high - low)) - 1
-        return torch.from_numpy(signed.astype(np.float32)).permute(2, 0, 1)[None]
+        signed = signed_of(picture, self.sides["source"])
+        self.outside += int((signed.abs() > 1).sum())
+        return signed
+
+    def _style(self) -> Tensor:
+        if isinstance(self.style, Tensor):
+            return self.style[None].float()
+        try:
+            return signed_of(picture_of(self.style), self.sides["image"])
+        except (OSError, ValueError) as error:
+            raise UserError(f"the style image cannot be used: {' '.join(str(error).split())}") from error
 
     def _picture(self, made: Tensor, original: Picture) -> Picture:
         """[C, H, W] in [-1, 1] as a picture of the original's depth."""
@@ -122,6 +145,14 @@ class Translator:
         return Picture(pixels, alpha, dict(original.metadata), stored)
 
 
+def signed_of(picture: Picture, side: Mapping[str, Any]) -> Tensor:
+    """The picture as [1, C, H, W] of that side, what it was trained on in [-1, 1]; `ValueError` where it cannot be."""
+    pixels = with_channels(picture, int(side["shape"][0]))
+    low, high = range_of(pixels.dtype, side)
+    signed = (pixels.astype(np.float64) - low) * (2 / (high - low)) - 1
+    return torch.from_numpy(signed.astype(np.float32)).permute(2, 0, 1)[None]
+
+
 def range_of(dtype: np.dtype[Any], side: Mapping[str, Any]) -> tuple[float, float]:
     """The values of a file of that number type that are -1 and 1 to the run."""
     if dtype.kind == "f" or dtype.name == side["dtype"]:
@@ -141,25 +172,33 @@ def translate_image(translator: Translator, image: Any) -> Any:
     if isinstance(image, Tensor):
         with inference(translator.module):
             return translator._made(image[None].float())[0]
+    made = translator(picture_of(image))
     if isinstance(image, (str, Path)):
-        made = translator(read_image(image))
         return (
             _as_pil(made) if made.pixels.dtype == np.uint8 and made.pixels.shape[2] in (1, 3) else made.pixels
         )
+    if isinstance(image, Image.Image):
+        return _as_pil(made)
+    pixels = made.pixels
+    return pixels[..., 0] if np.ndim(image) == 2 and pixels.shape[2] == 1 else pixels
+
+
+def picture_of(image: Any) -> Picture:
+    """The picture that a path, a PIL image or an array is; `ValueError` where it is none."""
+    if isinstance(image, (str, Path)):
+        return read_image(image)
     if isinstance(image, Image.Image):
         alpha = image.mode in ("LA", "RGBA", "PA")
         grey = image.mode in ("1", "L", "LA")
         values = np.array(image.convert(("LA" if grey else "RGBA") if alpha else ("L" if grey else "RGB")))
         values = values if values.ndim == 3 else values[..., None]
-        picture = Picture(values[..., :-1] if alpha else values, values[..., -1] if alpha else None)
-        return _as_pil(translator(picture))
+        return Picture(values[..., :-1] if alpha else values, values[..., -1] if alpha else None)
     array = np.asarray(image)
     if array.dtype not in (np.uint8, np.uint16, np.float32) or array.ndim not in (2, 3):
         raise ValueError(
             f"an array must be uint8, uint16 or float32, [H, W] or [H, W, C]; got {array.dtype} {list(array.shape)}"
         )
-    pixels = translator(Picture(array if array.ndim == 3 else array[..., None])).pixels
-    return pixels[..., 0] if array.ndim == 2 and pixels.shape[2] == 1 else pixels
+    return Picture(array if array.ndim == 3 else array[..., None])
 
 
 def _as_pil(picture: Picture) -> Image.Image:

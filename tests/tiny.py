@@ -13,11 +13,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import torchvision
 from PIL import Image
 
 from lit_gan.build import module_of
 from lit_gan.config import compose, names
 from lit_gan.module import AdversarialModule, Batch
+from lit_gan.networks.vgg import layer_names
 from lit_gan.resume import compose_run
 from lit_gan.train import train
 from lit_gan.variants import VARIANTS
@@ -78,13 +80,14 @@ TINY: dict[str, list[str]] = {  # beside the arch's own YAML
     "cyclegan": ["model.width=4", "model.d_width=4", "model.blocks=1", "model.field=16", "model.pool_size=5"],
     "cut": ["model.width=4", "model.d_width=4", "model.blocks=2", "model.field=16", "model.features=32"],
     "fastcut": ["model.width=4", "model.d_width=4", "model.blocks=2", "model.field=16", "model.features=32"],
+    "adain": ["model.adversarial_weight=1", "model.d_width=4", "model.field=16"],
 }
 STAGES: dict[str, tuple[int, ...]] = {  # images seen, where not all parameters take part all the time
     "progan": (0, 24, 48),
     "stylegan": (0, 24, 48),
 }
 SCALES: dict[str, int] = {"srgan": 4, "esrgan": 4, "realesrgan": 4}  # of what makes images larger
-UNPAIRED = ("cyclegan", "cut", "fastcut")
+UNPAIRED = ("cyclegan", "cut", "fastcut", "adain")
 COMMON = [
     "data.batch_size=8", "logger=csv", "trainer.accelerator=cpu", "trainer.precision=32",
     "eval.metrics=[]", "eval.at_start=false", "trainer.progress=false", "logger.every=3",
@@ -113,7 +116,8 @@ def _data(arch: str) -> list[str]:
                 "data.channels=1"]  # fmt: skip
     sides = [f"data.path={folder}/b", f"data.sources={folder}/a", "data.crop_size=16", "data.flip=true",
              "data.channels=1", "data.source_channels=1"]  # fmt: skip
-    return ["data=unpaired" if arch in UNPAIRED else "data=paired", *sides]
+    weights = [f"model.vgg={random_vgg()}"] if arch == "adain" else []
+    return ["data=unpaired" if arch in UNPAIRED else "data=paired", *sides, *weights]
 
 
 @functools.cache
@@ -127,6 +131,21 @@ def pictures() -> Path:
         for i, coarse in enumerate(images):
             Image.fromarray(coarse).resize((24, 20)).save(folder / side / f"{i:02d}.png")
     return folder
+
+
+@functools.cache
+def random_vgg() -> Path:
+    """A file of VGG-19's weights up to relu4_1, drawn so that activations keep their size; gone with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="lit-gan-vgg-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with torch.device("meta"):
+        layers = torchvision.models.vgg19(weights=None).features[: layer_names().index("relu4_1") + 1]
+    generator, state = torch.Generator().manual_seed(0), {}
+    for name, parameter in layers.named_parameters():
+        scale = (2 / parameter[0].numel()) ** 0.5 if parameter.ndim > 1 else 0.1
+        state[f"features.{name}"] = torch.randn(parameter.shape, generator=generator) * scale
+    torch.save(state, folder / "vgg19.pth")
+    return folder / "vgg19.pth"
 
 
 class NumberedSources:
@@ -144,6 +163,9 @@ class NumberedSources:
         return torch.stack(
             [torch.rand(self.shape, generator=torch.Generator().manual_seed(n)) * 2 - 1 for n in numbers]
         )
+
+    def images_at(self, numbers: Sequence[int]) -> torch.Tensor:
+        return self.of([number + len(self) for number in numbers])
 
 
 def source_of(arch: str, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:

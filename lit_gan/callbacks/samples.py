@@ -65,8 +65,8 @@ class SampleGrid(L.Callback):
         return batch, draw(module, batch)
 
     def _columns(self, module: AdversarialModule) -> int:
-        """Samples in a row: a translation stands beside its source, and the image that it should be."""
-        beside = 1 if module.sources is None else 2 + module.sources.paired
+        """Samples in a row: a translation stands beside its source, and its style or the image that it should be."""
+        beside = 1 if module.sources is None else 2 + (module.takes_style or module.sources.paired)
         return max(self.settings.columns // beside, 1)
 
     def _show(self, trainer: L.Trainer, module: AdversarialModule, batch: Batch, images: Tensor) -> None:
@@ -75,7 +75,9 @@ class SampleGrid(L.Callback):
             sheet = grid(images, columns)
         else:
             parts = [batch["source"].cpu(), images]
-            if module.sources.paired:
+            if module.takes_style:
+                parts.append(batch["style"].cpu())
+            elif module.sources.paired:
                 parts.append(module.sources.images_at(batch["index"].tolist()))
             sheet = side_by_side(parts, columns)
         save(sheet, self.run.picture(module.images_seen))

@@ -1,7 +1,8 @@
 """VGG-19's features (Simonyan & Zisserman 2015, arXiv:1409.1556) as a loss: images alike in what a classifier sees.
 
 Perceptual, content or VGG loss (Johnson et al. 2016, arXiv:1603.08155), with torchvision's network and ImageNet weights.
-Where there are no weights, pixels and their gradients are compared instead, and `about` says so.
+Where there are no weights, pixels and their gradients are compared instead, and `about` says so; but where the features
+are more than a loss, as in style transfer, they are `required`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_gan.errors import UserError
+from lit_gan.networks.translator import Conv
 
 BLOCKS = (2, 2, 4, 4, 4)  # convolutions before each halving
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in [0, 1]
@@ -38,16 +40,25 @@ class PerceptualFeatures:
     `weights` is a file, "auto" (the places of `lit-gan weights`, then one download; where that fails, none) or "none". They
     are read at the first use: a generator alone never asks for them. No nn.Module, so that whoever holds it has no part of
     it in its state; it is frozen, in eval mode, and goes to the device of the images. `channels` other than 1 (repeated), 3
-    and 4 (laid over black) have no features.
+    and 4 (laid over black) have no features. `required` makes a `UserError` of missing weights. `reflect` pads every
+    convolution by reflection, where VGG-19 was trained with zeros; maps then need at least 2 pixels a side.
     """
 
     def __init__(
-        self, layers: Sequence[str], weights: str = "auto", *, channels: int = 3, key: str = "model.vgg"
+        self,
+        layers: Sequence[str],
+        weights: str = "auto",
+        *,
+        channels: int = 3,
+        key: str = "model.vgg",
+        required: bool = False,
+        reflect: bool = False,
     ) -> None:
         names = layer_names()
         if unknown := [name for name in layers if name not in names]:
             raise UserError(f"VGG-19 has no layer {unknown[0]}: it has {', '.join(names)}")
         self.layers, self.weights, self.channels, self.key = tuple(layers), weights, channels, key
+        self.required, self.reflect = required, reflect
         self.indices = {names.index(name): name for name in layers}
         self._network: nn.Sequential | None = None
         self._about: str | None = None
@@ -112,8 +123,12 @@ class PerceptualFeatures:
     def _built(self) -> tuple[nn.Sequential | None, str]:
         from lit_gan.metrics.weights import KNOWN, find_weights, given, read_tensors, sha256_of, verified
 
-        if self.weights == "none":
+        if self.weights == "none" and not self.required:
             return None, f"{FALLBACK} ({self.key}=none)"
+        if self.weights == "none":
+            return self._without(
+                f"{self.key}=none leaves nothing to work with: lit-gan weights fetch vgg19, or {self.key}=PATH"
+            )
         if self.channels not in {1, 3, 4}:
             return self._without(f"VGG-19 reads 1, 3 or 4 channels, the images have {self.channels}")
         if self.weights == "auto":
@@ -127,23 +142,29 @@ class PerceptualFeatures:
         else:
             path = given(self.weights, self.key)
             found = sha256_of(path)
-        network = vgg19(read_tensors(path), max(self.indices) + 1, path)
+        network = vgg19(read_tensors(path), max(self.indices) + 1, path, reflect=self.reflect)
         return network, f"VGG-19 {', '.join(self.layers)}, weights {found}"
 
     def _without(self, reason: str) -> tuple[None, str]:
+        if self.required:
+            raise UserError(reason)
         print(f"the perceptual loss is {FALLBACK}: {reason}", file=sys.stderr)
         return None, f"{FALLBACK} ({reason})"
 
 
-def vgg19(state: Mapping[str, Tensor], layers: int, path: Path) -> nn.Sequential:
+def vgg19(state: Mapping[str, Tensor], layers: int, path: Path, *, reflect: bool = False) -> nn.Sequential:
     """The first `layers` of torchvision's `vgg19().features` with these weights, frozen; `path` is for messages."""
     from torchvision.models import vgg19 as build
 
+    def ours(layer: nn.Module) -> nn.Module:
+        if isinstance(layer, nn.ReLU):  # theirs are in place, over the features before them
+            return nn.ReLU()
+        if reflect and isinstance(layer, nn.Conv2d):
+            return Conv(layer.in_channels, layer.out_channels, 3)
+        return layer
+
     with torch.device("meta"):  # else torchvision draws 143 million numbers, and from the global stream
-        whole = build(weights=None).features
-    network = nn.Sequential(
-        *(nn.ReLU() if isinstance(layer, nn.ReLU) else layer for layer in list(whole)[:layers])
-    )  # theirs are in place, over the features before them
+        network = nn.Sequential(*map(ours, list(build(weights=None).features)[:layers]))
     own = {
         name.removeprefix("features."): value.float()
         for name, value in state.items()

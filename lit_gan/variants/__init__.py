@@ -20,6 +20,7 @@ VARIANTS: dict[str, str] = {
     "gat": "lit_gan.variants.gat:GAT",
     "cyclegan": "lit_gan.variants.cyclegan:CycleGAN",
     "cut": "lit_gan.variants.cut:CUT",
+    "adain": "lit_gan.variants.adain:AdaIN",
     "srgan": "lit_gan.variants.srgan:SRGAN",
     "esrgan": "lit_gan.variants.esrgan:ESRGAN",
     "realesrgan": "lit_gan.variants.realesrgan:RealESRGAN",
