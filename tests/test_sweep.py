@@ -22,7 +22,7 @@ from lit_gan.slots import slots_for, visible_gpus
 from lit_gan.sweep import plan
 from tiny import COMMON, TINY, TRAINED, largest_difference, state, tiny_run
 
-TINY_DCGAN = ["arch=dcgan", *TINY["dcgan"], *COMMON]
+TINY_DCGAN = ["arch=dcgan", *TINY["dcgan"], "data.image_size=16", *COMMON]
 
 
 @pytest.mark.parametrize(
