@@ -14,6 +14,7 @@ BETTER: dict[str, Literal["lower", "higher"]] = {
     "class-fid": "lower",
     "mifid": "lower",
     "lpips": "lower",
+    "cycle": "lower",
     "psnr-y": "higher",
     "psnr": "higher",
     "ssim-y": "higher",

@@ -54,7 +54,8 @@ def data_of(config: Config) -> ImageData:
 def set_border(config: Config, data: ImageData) -> None:
     """Tell `data` what of its images scores of the luminance leave out: `metrics.border`, or its scale."""
     border: int | None = config.get("metrics.border")
-    scale: int = getattr(data, "scale", 1)
+    source = data.source_shape
+    scale = 1 if source is None else data.image_shape[1] // source[1]
     data.border = border if border is not None else scale if scale > 1 else 0
 
 

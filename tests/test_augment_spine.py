@@ -125,9 +125,12 @@ def test_variant_tells_its_real_logits_once(arch):
     module.discriminator_loss(batch)
 
     assert isinstance(module.augment.strength, Adaptive)
-    assert module.augment.strength.count == 4
+    told = int(module.augment.strength.count)
+    assert told == 4 or (module.translates and told > 4 and told % 4 == 0), (
+        "patches have verdicts of their own"
+    )
     module.generator_loss(batch)
-    assert module.augment.strength.count == 4
+    assert module.augment.strength.count == told
 
 
 @arch

@@ -204,11 +204,11 @@ def test_higher_is_better_where_it_is(tmp_path):
 
     shown = rows(markdown(compared(tmp_path)))
     assert [(row["arch"], row["best DC"], row["kimg"]) for row in shown] == [
-        ("high", "0.70", "3"),
-        ("low", "0.50", "1"),
+        ("high", "0.700", "3"),
+        ("low", "0.500", "1"),
     ]
     assert [row.curves[0].best.images for row in table.rows] == [3000, 1000], "of equal scores the later"
-    assert "lead-score>0.70<" in page(compared(tmp_path))
+    assert "lead-score>0.700<" in page(compared(tmp_path))
 
 
 def test_ranks_by_the_metric_that_chose_the_checkpoints(tmp_path):

@@ -18,6 +18,7 @@ from lit_gan.data import build_data
 from lit_gan.data.crops import window
 from lit_gan.data.files import Picture, read_image, write_image
 from lit_gan.data.masks import hole
+from lit_gan.data.order import Order
 from lit_gan.data.super_resolution import smaller
 from lit_gan.errors import UserError
 
@@ -121,7 +122,7 @@ def test_workers_hand_on_16_bits(tmp_path):
 def test_spawned_workers_map_the_file_themselves(tmp_path):
     data = every_source(tmp_path)["paired"]
     data.configure(seed=0)
-    gather = data._gather(0)
+    gather = data._gather(Order(data.size, 0))
 
     sent = pickle.dumps(gather)
 

@@ -11,6 +11,7 @@ import pytest
 from lit_gan.config import compose, names
 from lit_gan.resume import compose_run
 from lit_gan.train import train
+from tiny import translates
 
 CLASSES = 5  # of ten that must be there: a collapsed generator has one or two
 GROWING = ["model.stable_images=1700", "model.fade_images=1700"]  # or a third of the budget ends half grown
@@ -18,7 +19,7 @@ MORE = {"progan": GROWING, "stylegan": GROWING}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", names("arch"))
+@pytest.mark.parametrize("arch", [arch for arch in names("arch") if not translates(arch)])
 def test_arch_learns_the_digits(arch, tmp_path: Path, cache: Path):
     budget = compose([f"arch={arch}"]).get("run.images") // 3
     settings = [

@@ -142,19 +142,24 @@ def test_variant_is_regularised_by_whatever_it_does_not_refuse(arch):
 def test_generator_learns_from_the_fakes_that_the_discriminator_likes(arch):
     if "top_k" in tiny_module(arch).refuses:
         return
-    found = []
-    for images in (0, 100):
+    for images, share in ((0, 1.0), (100, 0.5)):
         module = tiny_module(arch, "regularise.top_k=0.5", "regularise.top_k_images=100")
         module.images_seen = images
-        torch.manual_seed(5)
-        kept = []
-        module.loss = type(module.loss)(
-            module.loss.discriminator, lambda fake, kept=kept: kept.append(fake) or fake.sum()
-        )
+        given, kept = [], module.kept
+
+        def spy(logits, given=given, kept=kept):
+            given.append((logits, kept(logits)))
+            return given[-1][1]
+
+        module.kept = spy
         module.generator_loss(tiny_batch(module))
-        found.append(kept[0].flatten())
-    everything, best = found
-    assert len(best) == len(everything) / 2
+        assert given
+        for logits, best in given:
+            assert best.numel() == logits.numel() * share
+            of_all, of_best = (
+                x.reshape(len(x), -1).mean(1) for x in (logits, best)
+            )  # of patches: whole images
+            assert of_best.min() >= of_all.sort(descending=True).values[: len(of_best)].min()
 
 
 def test_generator_terms_keep_images_apart_by_the_paper():
