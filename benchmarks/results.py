@@ -85,7 +85,9 @@ def sheet(runs: Path, path: Path) -> None:
         x, y = i % WIDE * width, i // WIDE * height
         draw.text((x + 4, y + 4), name, fill="black", font=font)
         made.paste(image, (x + 4, y + 28))
-    made.save(path, optimize=True)
+    made.quantize(32).save(
+        path, optimize=True
+    )  # noise is most of the bytes, and shows as well in few colours
 
 
 def last_grid(run: Path) -> Path | None:

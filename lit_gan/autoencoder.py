@@ -62,7 +62,8 @@ class Autoencoder:
         folder = _folder(name)
         config = _config(name, folder)
         self.kind = str(config.get("_class_name", ""))
-        self.network = _network(name, folder, self.kind).eval().requires_grad_(False)
+        # Any: an autoencoder's encode and decode are no methods that nn.Module knows
+        self.network: Any = _network(name, folder, self.kind).eval().requires_grad_(False)
         own = {key: value for key, value in config.items() if not key.startswith("_")}
         self.sha256 = _hash(self.kind, own, self.network)
         self.channels = int(config.get("in_channels", 3))  # of images
@@ -75,7 +76,7 @@ class Autoencoder:
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """The posterior's mean and its standard deviation; None where the autoencoder is not variational."""
         with torch.autocast(images.device.type, enabled=False):
-            found: Any = self.network.encode(images.float())  # type: ignore[operator]
+            found: Any = self.network.encode(images.float())
         if (posterior := getattr(found, "latent_dist", None)) is not None:
             return posterior.mean, posterior.std
         return (found.latents if hasattr(found, "latents") else found.latent), None
@@ -84,7 +85,7 @@ class Autoencoder:
     def decode(self, latents: Tensor) -> Tensor:
         with torch.autocast(latents.device.type, enabled=False):
             parts: list[Tensor] = [
-                self.network.decode(latents[i : i + TOGETHER].float()).sample  # type: ignore[operator]
+                self.network.decode(latents[i : i + TOGETHER].float()).sample
                 for i in range(0, len(latents), TOGETHER)
             ]
         return torch.cat(parts).clamp(-1, 1)

@@ -29,8 +29,9 @@ from lit_gan.autoencoder import Autoencoder
 from lit_gan.build import data_of, settings
 from lit_gan.config import Config
 from lit_gan.data.base import ImageData, normalize
-from lit_gan.data.decoded import FLUSH_SECONDS, Progress
+from lit_gan.data.decoded import FLUSH_SECONDS
 from lit_gan.data.latents import BOUNDED_SCALE, DEVIATIONS, FORMAT, MEANS, RECORD, read_record
+from lit_gan.data.progress import Progress
 from lit_gan.errors import UserError
 from lit_gan.hardware import inference_device
 from lit_gan.run import write_text

@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import platform
-import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from filelock import FileLock, Timeout
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from lit_gan import __version__
-from lit_gan.best import best_evaluation
 from lit_gan.build import data_of, extractor_of, lpips_of, module_of, set_border, settings
 from lit_gan.callbacks.averages import AverageSnapshots
 from lit_gan.callbacks.averages import forget_after as forget_averages_after
@@ -31,6 +29,7 @@ from lit_gan.callbacks.samples import SampleGrid
 from lit_gan.callbacks.signals import StopOnSignal
 from lit_gan.checkpoints import check_fits, load, newest_whole
 from lit_gan.cli import RANKS
+from lit_gan.closing import closing
 from lit_gan.config import Config
 from lit_gan.data.base import ImageData
 from lit_gan.errors import UserError
@@ -356,59 +355,4 @@ def _opening(
     lines += module.notes
     if data.skipped:
         lines.append(f"{len(data.skipped)} images did not decode and were skipped, such as {data.skipped[0]}")
-    return "\n".join(lines)
-
-
-def _scores_in_words(evaluations: list[dict[str, Any]]) -> list[str]:
-    """The best score and, where evaluations on the way used fewer fakes, the last one with all of them."""
-    best = best_evaluation(evaluations)
-    if best is None:
-        return []
-    images, metric, value = best
-
-    def score_at(images_seen: int, source: str) -> dict[str, Any] | None:
-        found = (e for e in evaluations if e["images_seen"] == images_seen and e["source"] == source)
-        return next((e["scores"][metric] for e in found if metric in e["scores"]), None)
-
-    def before(score: dict[str, Any]) -> str:
-        first = score_at(0, "training")
-        same = first is not None and first["protocol"] == score["protocol"]
-        return f", {first['value']:.4g} before training" if same and first is not None else ""
-
-    def floor(score: dict[str, Any]) -> str:
-        return f" (real images: {score['floor']:.4g})" if score.get("floor") is not None else ""
-
-    score = score_at(images, "training")
-    assert score is not None
-    by = score["protocol"]["extractor"]
-    lines = [
-        f"Best {metric.upper()} {value:.4g} by {by} at {images / 1000:g} kimg{floor(score)}{before(score)}."
-    ]
-    last = max(e["images_seen"] for e in evaluations)
-    if (whole := score_at(last, "final")) is not None:
-        fakes = whole["protocol"]["fakes"]
-        lines.append(
-            f"With all {fakes:,} fakes, at the end: {whole['value']:.4g}{floor(whole)}{before(whole)}."
-        )
-    return lines
-
-
-def closing(run: RunFolder, images_seen: int, received: int) -> str:
-    """The paragraph at the end: the best score and when, where everything lies, and what to do next."""
-    lines = []
-    if received:
-        lines.append(
-            f"Stopped by {signal.Signals(received).name} at {images_seen / 1000:g} kimg, after a checkpoint."
-        )
-    lines += _scores_in_words(run.read_results()["evaluations"])
-    grids = sorted(run.samples.glob("kimg*.png"))
-    if grids:
-        lines.append(f"Samples:    {grids[-1]}")
-    best_file, last_file = run.checkpoints / "best.ckpt", run.checkpoints / "last.ckpt"
-    lines += [
-        f"Checkpoint: {best_file if best_file.exists() else last_file}",
-        f"Scores:     {run.results}" + (f"   log: {run.metrics}" if run.metrics.exists() else ""),
-        f"Go on:      lit-gan train resume={run.path}" + ("" if received else " run.images=..."),
-        f"Sample:     lit-gan sample {run.path} -n 64 --seed 0",
-    ]
     return "\n".join(lines)

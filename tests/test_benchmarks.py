@@ -160,6 +160,6 @@ def test_sheet_shows_the_last_grid_of_each_first_seed(tmp_path):
 
     sheet(tmp_path, tmp_path / "sheet.png")
 
-    made = Image.open(tmp_path / "sheet.png")
+    made = Image.open(tmp_path / "sheet.png").convert("RGB")
     assert made.size == (24, 48)  # one grid: b has none yet
     assert made.getpixel((12, 36)) == (200, 200, 200)

@@ -16,6 +16,7 @@ from lit_gan.callbacks.clock import due
 from lit_gan.callbacks.numbers import Numbers
 from lit_gan.callbacks.samples import SampleGrid
 from lit_gan.callbacks.signals import Interrupted, StopOnSignal
+from lit_gan.data.base import ImageData
 from lit_gan.errors import UserError
 from lit_gan.hardware import describe_hardware
 from lit_gan.loggers import show_everywhere, summarise
@@ -146,7 +147,7 @@ class Evaluation(L.Callback):
     def _fewest(self, trainer: L.Trainer) -> int:
         """`FEWEST`, or as many as all metrics need to give a number of these data."""
         assert self.extractor is not None
-        data, full = trainer.datamodule.held_out, self.settings.images  # type: ignore[attr-defined]
+        data, full = _scored(trainer), self.settings.images
         kinds = [metric_class(name) for name in self.settings.metrics]
         enough = (
             n for n in STEPS if n >= FEWEST and not any(k.lacks(data, self.extractor, n) for k in kinds)
@@ -170,8 +171,7 @@ class Evaluation(L.Callback):
     def _show_suspects(self, trainer: L.Trainer, module: AdversarialModule, scores: Scores) -> None:
         """The fakes nearest to reals, at the end: early ones are like nothing."""
         self.numbers.clock.pause()
-        data = trainer.datamodule.held_out  # type: ignore[attr-defined]
-        sheet = suspects(module, data, scores, self.settings.seed)
+        sheet = suspects(module, _scored(trainer), scores, self.settings.seed)
         if sheet is not None:
             save(sheet, self.run.picture(module.images_seen, "neighbours"))
             show_everywhere(trainer.loggers, "neighbours", sheet, module.images_seen)
@@ -183,7 +183,7 @@ class Evaluation(L.Callback):
         try:
             return evaluate(
                 module,
-                trainer.datamodule.held_out,  # type: ignore[attr-defined]
+                _scored(trainer),
                 metrics=self.settings.metrics,
                 extractor=self.extractor,
                 lpips=self.lpips,
@@ -235,6 +235,12 @@ class Evaluation(L.Callback):
             mark_best(self.run, images)
         # each time: a run that goes on offline writes a file of its own, which must not lack it
         summarise(trainer.loggers, {f"best/{metric}": value, "best/kimg": images / 1000})
+
+
+def _scored(trainer: L.Trainer) -> ImageData:
+    """What scores read of the run's data; Lightning attaches them without a type."""
+    data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
+    return data.held_out
 
 
 def affordable(full: int, cost: float, seconds: float, fewest: int = FEWEST) -> int:

@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +31,7 @@ from PIL import Image, UnidentifiedImageError
 from lit_gan.cache import cache_root
 from lit_gan.conditions import Kind
 from lit_gan.data.pixels import MODES, Crop, Pixels, Resample, Size, pixels, upright_size
+from lit_gan.data.progress import Progress, say
 from lit_gan.errors import UserError
 
 FORMAT = 2  # of the cache; raise it when the files or the pixels of an unchanged key would differ
@@ -350,43 +350,6 @@ def check_share(name: str, skipped: list[str], size: int, max_bad_share: float) 
         )
 
 
-class Progress:
-    """A line on stderr for what takes more than a second: rewritten on a terminal, rare in a log."""
-
-    def __init__(
-        self, name: str, total: int, done: int, *, doing: str = "decoding", did: str = "decoded"
-    ) -> None:
-        self.doing, self.did = doing, did
-        self.name, self.total, self.first = name, total, done
-        self.terminal = sys.stderr.isatty()
-        self.every = 0.25 if self.terminal else 15.0
-        self.start = time.monotonic()
-        self.shown = self.start + (0.75 if self.terminal else 0.0)
-
-    def show(self, done: int) -> None:
-        now = time.monotonic()
-        if now - self.shown < self.every:
-            return
-        rate = max(done - self.first, 1) / (now - self.start)
-        left = (self.total - done) / rate
-        line = (
-            f"{self.doing} {self.name}: {done:,} of {self.total:,} images, {rate:,.0f}/s, {left:,.0f} s left"
-        )
-        sys.stderr.write(f"\r\x1b[K{line}" if self.terminal else f"{line}\n")
-        sys.stderr.flush()
-        self.shown = now
-
-    def end(self, done: int, skipped: int = 0) -> None:
-        seconds = time.monotonic() - self.start
-        if seconds >= 1 or skipped:
-            if self.terminal:
-                sys.stderr.write("\r\x1b[K")
-            say(
-                f"{self.did} {done:,} images of {self.name} in {seconds:.1f} s"
-                + f", {skipped:,} skipped" * bool(skipped)
-            )
-
-
 class Locked:
     """Hold the lock of a cache folder; says so when another process has it."""
 
@@ -416,8 +379,3 @@ def write_json(path: Path, content: Mapping[str, object] | list[str]) -> None:
         file.flush()
         os.fsync(file.fileno())
     scratch.replace(path)
-
-
-def say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()

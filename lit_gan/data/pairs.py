@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -18,10 +19,11 @@ from torch.utils.data import Dataset
 from lit_gan.cli import RANKS
 from lit_gan.data.base import Batch
 from lit_gan.data.crops import PairGather, Part, Range, Size, scaled
-from lit_gan.data.decoded import check_share, say
+from lit_gan.data.decoded import check_share
 from lit_gan.data.hugging_face import subset
 from lit_gan.data.masks import Kind
 from lit_gan.data.order import Integers, Order
+from lit_gan.data.progress import say
 from lit_gan.data.ragged import Listing, Pictures, pictures
 from lit_gan.data.views import PictureView, Whole, by, refuse_uneven
 from lit_gan.errors import UserError
@@ -80,9 +82,9 @@ class PairData(PictureView):
         self._train: Part | None = None
         self._held: Part | None = None
 
+    @abstractmethod
     def _listings(self, *, test: bool) -> tuple[Listing | None, Listing]:
         """Sources (None: made of the images) and images; of paired data in the same order."""
-        raise NotImplementedError(f"{type(self).__name__} does not say where its images come from")
 
     def _made(self, image: Tensor, batch: Batch) -> Tensor:
         """The sources in [-1, 1] of images in [-1, 1], where no files hold them; also of `word` and `mask` [B, ...]."""

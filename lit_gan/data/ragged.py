@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
 
 from lit_gan.data.conform import resized, with_channels
-from lit_gan.data.decoded import Progress, cached, check_share, say, threads, write_json
+from lit_gan.data.decoded import cached, check_share, threads, write_json
 from lit_gan.data.files import SUFFIXES, Picture, Pixels, read_image
 from lit_gan.data.folder import files_in
 from lit_gan.data.order import Integers
+from lit_gan.data.progress import Progress, say
 from lit_gan.errors import UserError
 
 FORMAT = 1  # of the cache; raise it when the files or the pixels of an unchanged key would differ

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +26,14 @@ class PictureView(ImageData):
     """What is known of the two sides of `part`, a view of which batches are made."""
 
     @property
+    @abstractmethod
     def part(self) -> Part:
-        raise NotImplementedError(f"{type(self).__name__} does not say which pictures it shows")
+        """The pictures that are shown."""
 
     @property
+    @abstractmethod
     def grid(self) -> Size | None:
         """The crop in pixels of the source; None for wholes."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what it cuts out")
 
     @property
     def images(self) -> NDArray[Any]:
