@@ -15,7 +15,7 @@ from lit_gan.data import build_data
 from lit_gan.data.base import ImageData
 from lit_gan.errors import UserError
 from lit_gan.metrics import Extractor, PerceptualNetwork, build_extractor, build_lpips
-from lit_gan.metrics.evaluate import metric_class
+from lit_gan.metrics.checks import metric_class
 from lit_gan.module import AdversarialModule
 from lit_gan.regularise import build_regulariser
 from lit_gan.settings import (

@@ -20,7 +20,8 @@ from lit_gan.data.base import ImageData
 from lit_gan.errors import UserError
 from lit_gan.hardware import describe_hardware, inference_device
 from lit_gan.metrics import METRICS, Score
-from lit_gan.metrics.evaluate import evaluate, metric_class
+from lit_gan.metrics.checks import metric_class
+from lit_gan.metrics.evaluate import evaluate
 from lit_gan.metrics.gallery import Gallery, PairedGallery, Reconstructions
 from lit_gan.metrics.pairs import matched
 from lit_gan.module import AdversarialModule

@@ -37,7 +37,7 @@ from lit_gan.evaluation import evaluate_run
 from lit_gan.hardware import check_launcher, prepare_machine, resolve_accelerator, resolve_precision
 from lit_gan.loggers import build_loggers, finish
 from lit_gan.metrics import Extractor, PerceptualNetwork
-from lit_gan.metrics.evaluate import check_metrics, metric_class
+from lit_gan.metrics.checks import check_metrics, metric_class
 from lit_gan.module import AdversarialModule
 from lit_gan.resume import Plan
 from lit_gan.run import RunFolder, check_free, new_run, write_text

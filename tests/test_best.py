@@ -11,7 +11,7 @@ import pytest
 
 from lit_gan.best import BETTER, LOGGED, best_evaluation
 from lit_gan.metrics import METRICS, Score, log_values
-from lit_gan.metrics.evaluate import metric_class
+from lit_gan.metrics.checks import metric_class
 from lit_gan.metrics.protocol import Protocol
 
 

@@ -25,7 +25,8 @@ from lit_gan.metrics import (
     build_extractor,
     log_values,
 )
-from lit_gan.metrics.evaluate import check_metrics, evaluate
+from lit_gan.metrics.checks import check_metrics
+from lit_gan.metrics.evaluate import evaluate
 from metrics_helpers import Fake, Images, digits, noise, normal64
 
 MORE = ("cmmd", "fid-infinity", "class-fid", "ndb")

@@ -16,6 +16,7 @@ from lit_gan.cli import main
 from lit_gan.data.files import Picture, read_image, write_image
 from lit_gan.errors import UserError
 from lit_gan.resume import compose_saved
+from lit_gan.run import RunFolder
 from lit_gan.sampling import inference
 from tiny import pictures, tiny_run
 
@@ -190,6 +191,14 @@ def test_translators_are_scored_by_pairs_and_shown_beside_them(
     assert "4 fakes" in said, "each source once"
     assert (width - 2) % (3 * 26 + 2) == 0, "input, output and target, 24 pixels wide each"
     assert height == 24
+
+
+def test_scores_of_pairs_alone_are_taken_on_the_way_too(cache: Path, tmp_path: Path) -> None:
+    settings = ["eval.metrics=[psnr]", "eval.every_images=16", "eval.at_start=false", "data.holdout=4"]
+    run = tiny_run("pix2pix", tmp_path, "run.images=48", *settings, "samples.rows=1")
+
+    made = RunFolder(run).read_results()["evaluations"]
+    assert [entry["images_seen"] for entry in made] == [16, 32, 48]
 
 
 def test_sample_says_what_to_use(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -21,7 +21,8 @@ from lit_gan.errors import UserError
 from lit_gan.hardware import describe_hardware
 from lit_gan.loggers import show_everywhere, summarise
 from lit_gan.metrics import Extractor, PerceptualNetwork, Score, log_values
-from lit_gan.metrics.evaluate import evaluate, metric_class
+from lit_gan.metrics.checks import metric_class, network_of
+from lit_gan.metrics.evaluate import evaluate
 from lit_gan.metrics.protocol import Scores
 from lit_gan.module import AdversarialModule
 from lit_gan.pictures import save, suspects
@@ -146,11 +147,15 @@ class Evaluation(L.Callback):
 
     def _fewest(self, trainer: L.Trainer) -> int:
         """`FEWEST`, or as many as all metrics need to give a number of these data."""
-        assert self.extractor is not None
         data, full = _scored(trainer), self.settings.images
         kinds = [metric_class(name) for name in self.settings.metrics]
+        made_with = [
+            (kind, cast("Extractor", network_of(kind, self.extractor, self.lpips))) for kind in kinds
+        ]
         enough = (
-            n for n in STEPS if n >= FEWEST and not any(k.lacks(data, self.extractor, n) for k in kinds)
+            n
+            for n in STEPS
+            if n >= FEWEST and not any(kind.lacks(data, network, n) for kind, network in made_with)
         )
         return min(full, next(enough, full))
 

@@ -3,11 +3,8 @@ else."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -15,10 +12,10 @@ import torch
 from torch import Tensor
 
 from lit_gan.errors import NonFiniteError, UserError
-from lit_gan.metrics import METRICS
-from lit_gan.metrics.collectives import all_reduce_sum, broadcast_floats
-from lit_gan.metrics.extractors import Extractor, Network, Source
-from lit_gan.metrics.pairs import paired, reals_of
+from lit_gan.metrics.checks import check_metrics, check_ranks, check_reference, metric_class, network_of
+from lit_gan.metrics.collectives import all_reduce_sum
+from lit_gan.metrics.extractors import Extractor, Source
+from lit_gan.metrics.pairs import reals_of
 from lit_gan.metrics.protocol import Finding, Protocol, Score, Scores
 from lit_gan.metrics.real_images import ImageReference
 from lit_gan.metrics.reference import Features, Floor, Pass, Reference, add_to, broadcast_parts
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
     from lit_gan.sources import Sources
 
 REFERENCES: dict[str, type[Reference]] = {"features": Reference, "images": ImageReference}
-NOTHING = Network()  # what a metric is made with that needs no network
 
 
 def evaluate(
@@ -66,10 +62,10 @@ def evaluate(
     kinds = {name: metric_class(name) for name in metrics}
     check_metrics(metrics, extractor, lpips=lpips, fakes=fakes, reals=reals, data=data, module=module)
     how = Pass(device or module.device, batch_size, rank, world, should_stop)
-    networks = {name: _network(kind, extractor, lpips).to(how.device) for name, kind in kinds.items()}
+    networks = {name: network_of(kind, extractor, lpips).to(how.device) for name, kind in kinds.items()}
     if world > 1:
         for network in dict.fromkeys(networks.values()):
-            _check_ranks(network)
+            check_ranks(network)
     meters = {
         name: kind.build_for(data, cast("Extractor", networks[name]), fakes).to(float64_device(how.device))
         for name, kind in kinds.items()
@@ -83,7 +79,7 @@ def evaluate(
         if compared:
             network = cast("Extractor", networks[next(iter(compared))])  # of one `takes` all have the same
             reference = kind_of_reference(data, network, reals=reals, fakes=fakes, real_key=module.real_key)
-            _check_reference({name: kinds[name] for name in compared}, reference)
+            check_reference({name: kinds[name] for name in compared}, reference)
             references[takes] = reference
             floors |= reference.prepare(compared, how)
 
@@ -139,126 +135,6 @@ def _of_pairs(module: Sampleable, kinds: Iterable[type[EvaluationMetric]]) -> st
         return "the real of each fake"
     whole = all(kind.takes in ("pairs", "generator") for kind in kinds)
     return f"the real of each fake, {'whole' if whole else 'centre crops'}"
-
-
-def metric_class(name: str) -> type[EvaluationMetric]:
-    """The class that METRICS has under this name."""
-    if name not in METRICS:
-        near = difflib.get_close_matches(name, METRICS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(METRICS)}"
-        raise UserError(f"eval.metrics: no metric is called '{name}'; {hint}")
-    where, _, what = METRICS[name].partition(":")
-    kind: type[EvaluationMetric] = getattr(import_module(where), what)
-    return kind
-
-
-def check_metrics(
-    metrics: Sequence[str],
-    extractor: Extractor | None,
-    *,
-    fakes: int,
-    lpips: PerceptualNetwork | None = None,
-    reals: int | None = None,
-    data: Source | None = None,
-    module: Sampleable | None = None,
-) -> None:
-    """Raises the UserError that `evaluate` would, before training starts.
-
-    Without `data` and `module` it is silent about what a metric needs of them.
-    """
-    for name in metrics:
-        kind = metric_class(name)
-        network = cast("Extractor", _network(kind, extractor, lpips))
-        if kind.needs_classes and not network.data_classes:
-            raise UserError(
-                f"eval.metrics: '{name}' needs an extractor that knows the data's own classes, "
-                f"'{network.name}' does not; use metrics.extractor=classifier or leave '{name}' out"
-            )
-        if kind.needs_logits and not network.has_logits:
-            raise UserError(
-                f"eval.metrics: '{name}' needs an extractor that classifies, '{network.name}' does not; "
-                f"use metrics.extractor=classifier or inception, or leave '{name}' out"
-            )
-        if kind.needs_labels:
-            _check_labels(name, data, module)
-        if module is not None:
-            _check_generator(name, kind, module)
-        lacking = kind.lacks(data, network, fakes) if data is not None else ""
-        if lacking:
-            raise UserError(f"eval.metrics: '{name}' {lacking}, or leave '{name}' out")
-    fewest = max((metric_class(name).smallest for name in metrics), default=1)
-    if fakes < fewest:
-        raise UserError(
-            f"eval.images={fakes}: a score needs at least {fewest} fakes, and some thousand to mean much"
-        )
-    if reals is not None and reals < fewest:
-        raise UserError(f"metrics.real_images={reals}: a score needs at least {fewest} real images")
-
-
-def _check_generator(name: str, kind: type[EvaluationMetric], module: Sampleable) -> None:
-    if kind.takes == "pairs" and not paired(module):
-        raise UserError(
-            f"eval.metrics: '{name}' compares each fake with the real that it should be, and this generator's belong to "
-            f"none; score a folder by `lit-gan eval FOLDER --against FOLDER`, or leave '{name}' out"
-        )
-    if kind.needs == "cycle" and not hasattr(module, "cycle"):
-        raise UserError(
-            f"eval.metrics: '{name}' translates there and back, which cyclegan alone can: leave '{name}' out"
-        )
-    if kind.takes == "generator" and kind.needs == "latents" and not module.latent_dim:
-        raise UserError(
-            f"eval.metrics: '{name}' walks through the latents of a generator, and there are none; "
-            f"score a run, or leave '{name}' out"
-        )
-
-
-def _network(
-    kind: type[EvaluationMetric], extractor: Extractor | None, lpips: PerceptualNetwork | None
-) -> Network:
-    """What metrics of this kind are made with."""
-    network = {"extractor": extractor, "lpips": lpips, "none": NOTHING}[kind.network]
-    if network is None:
-        what = "lpips=build_lpips()" if kind.network == "lpips" else "extractor=build_extractor(...)"
-        raise ValueError(f"{kind.__name__} needs {what}, got None")
-    return network
-
-
-def _check_labels(name: str, data: Source | None, module: Sampleable | None) -> None:
-    if data is not None and (data.labels is None or not data.num_classes):
-        raise UserError(
-            f"eval.metrics: '{name}' compares within classes, and the data have no labels; "
-            f"use labelled data, or leave '{name}' out"
-        )
-    vectors = data is not None and data.labels is not None and data.labels.ndim != 1
-    if vectors or getattr(module, "conditions", None) is not None:
-        raise UserError(
-            f"eval.metrics: '{name}' compares within classes, and the conditions are vectors: leave '{name}' out"
-        )
-    # a module that is no AdversarialModule and does not say whether it reads labels is believed
-    if module is not None and not getattr(module, "conditional", True):
-        raise UserError(
-            f"eval.metrics: '{name}' compares within classes, and the generator reads no label; "
-            f"use a variant with model.conditional=true, or leave '{name}' out"
-        )
-
-
-def _check_ranks(network: Network) -> None:
-    """Every rank must have the same weights: nodes with caches of their own may have trained unequal ones."""
-    mine = float(int(hashlib.sha256(network.weights_hash.encode()).hexdigest()[:12], 16))
-    differs = torch.tensor(float(mine != broadcast_floats([mine])[0]), dtype=torch.float64)
-    if all_reduce_sum(differs) > 0:
-        raise UserError(
-            f"{network.name}: the ranks have different weights; share one LIT_GAN_CACHE or set "
-            f"{'metrics.weights' if isinstance(network, Extractor) else 'metrics.lpips_weights'}=PATH to one file"
-        )
-
-
-def _check_reference(kinds: dict[str, type[EvaluationMetric]], reference: Reference) -> None:
-    fewest = max((kind.smallest for kind in kinds.values()), default=1)
-    if len(reference) < fewest:
-        raise UserError(
-            f"the data leave {len(reference)} real images to compare with, a score needs {fewest}"
-        )
 
 
 def _take_fakes(
