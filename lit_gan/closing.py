@@ -30,10 +30,9 @@ def _scores_in_words(evaluations: list[dict[str, Any]]) -> list[str]:
 
     score = score_at(images, "training")
     assert score is not None
-    by = score["protocol"]["extractor"]
-    lines = [
-        f"Best {metric.upper()} {value:.4g} by {by} at {images / 1000:g} kimg{floor(score)}{before(score)}."
-    ]
+    extractor = score["protocol"]["extractor"]
+    by = "" if extractor == "none" else f" by {extractor}"
+    lines = [f"Best {metric.upper()} {value:.4g}{by} at {images / 1000:g} kimg{floor(score)}{before(score)}."]
     last = max(e["images_seen"] for e in evaluations)
     if (whole := score_at(last, "final")) is not None:
         fakes = whole["protocol"]["fakes"]

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from math import isqrt
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from lit_gan.memory import free_memory, memory_of
 
 Network = Callable[
     [Tensor], Tensor
@@ -154,52 +155,3 @@ def tile_for(network: Network, image: Tensor, tiling: Tiling) -> tuple[int | Non
         return None, each
     side = isqrt(int(SHARE * free) // each) // tiling.stride * tiling.stride
     return max(side, tiling.least), each
-
-
-def memory_of(network: Network, image: Tensor) -> int | None:
-    """Bytes that `network` takes at most for `image`, or None where this cannot be told."""
-    if image.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(image.device)
-        before = torch.cuda.memory_allocated(image.device)
-        network(image)
-        return torch.cuda.max_memory_allocated(image.device) - before
-    if image.device.type != "cpu" or not _forget_peak():
-        return None
-    resident = _status("VmRSS")
-    network(image)
-    peak = _status("VmHWM")
-    return None if resident is None or peak is None else max(peak - resident, 0)
-
-
-def free_memory(device: torch.device) -> int | None:
-    """Bytes that are free on `device`, within the limit of a container; None where nobody tells."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return None
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):  # no container, or one without a limit
-        return free
-    return min(free, max(limit - used, 0))
-
-
-def _forget_peak() -> bool:
-    """Let Linux count this process's peak of memory anew."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def _status(name: str) -> int | None:
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)

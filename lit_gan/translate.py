@@ -8,6 +8,7 @@ float in the run's range where the targets were; alpha and metadata are handed o
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from torch import Tensor
 from lit_gan.data.conform import resized, with_channels
 from lit_gan.data.files import SUFFIXES, Picture, encoded, read_image, write_image
 from lit_gan.errors import UserError
+from lit_gan.memory import peak_memory
 from lit_gan.module import AdversarialModule
 from lit_gan.sampling import inference, latents
 from lit_gan.tiles import Tiling, pad_to, through, tile_for
@@ -265,12 +267,16 @@ def translate_files(
     failed: list[str] = []
     noted: dict[str, int] = {}
     quiet = not sys.stderr.isatty()
+    started = time.perf_counter()
     for path, target in track(work, "translating", console=Console(stderr=True), disable=quiet):
         reason = _one(translator, path, target, suffix, noted)
         if reason:
             failed.append(f"{path}: {reason}")
     done = len(work) - len(failed)
-    say(f"{done} of {len(work)} images translated into {out}")
+    each = (time.perf_counter() - started) / len(work)
+    say(
+        f"{done} of {len(work)} images translated into {out}, {each:.3g} s each; {peak_memory(translator.module.device)}"
+    )
     for words, count in noted.items():
         say(f"  {count}: {words}")
     if translator.outside:

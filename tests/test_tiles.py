@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lit_gan.tiles import Tiling, free_memory, memory_of, pad_to, starts, through, tile_for
+from lit_gan.memory import free_memory, memory_of
+from lit_gan.tiles import Tiling, pad_to, starts, through, tile_for
 
 
 class Convolutional(nn.Module):

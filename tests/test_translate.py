@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -193,12 +194,38 @@ def test_translators_are_scored_by_pairs_and_shown_beside_them(
     assert height == 24
 
 
-def test_scores_of_pairs_alone_are_taken_on_the_way_too(cache: Path, tmp_path: Path) -> None:
+def test_scores_of_pairs_alone_are_taken_on_the_way_too(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = ["eval.metrics=[psnr]", "eval.every_images=16", "eval.at_start=false", "data.holdout=4"]
     run = tiny_run("pix2pix", tmp_path, "run.images=48", *settings, "samples.rows=1")
 
     made = RunFolder(run).read_results()["evaluations"]
     assert [entry["images_seen"] for entry in made] == [16, 32, 48]
+    assert re.search(r"^Best PSNR [\d.]+ at [\d.]+ kimg\.$", capsys.readouterr().out, re.MULTILINE), (
+        "by nothing"
+    )
+
+
+def test_peak_memory_is_said_and_has_seen_what_was_held(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = _peak(run, tmp_path, capsys)
+    held = np.ones(int((before + 0.2) * 2**30) // 8)
+    assert held[-1] == 1
+    del held
+
+    assert _peak(run, tmp_path, capsys) >= before + 0.1
+
+
+def _peak(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> float:
+    """GiB that `lit-gan translate` says the process has held at most."""
+    assert main(["translate", str(run), str(next((pictures() / "a").iterdir())), str(folder / "out")]) == 0
+    found = re.search(
+        r"1 of 1 images .* s each; peak memory ([\d.]+) GiB of the process", capsys.readouterr().out
+    )
+    assert found is not None
+    return float(found[1])
 
 
 def test_sample_says_what_to_use(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

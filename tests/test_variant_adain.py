@@ -206,6 +206,23 @@ def test_generate_takes_styles_of_other_sizes_and_is_alone_what_it_is_in_a_batch
     assert torch.allclose(images, torch.cat(alone), atol=1e-4)
 
 
+def test_style_is_encoded_once_for_all_tiles_and_anew_where_it_changed(monkeypatch):
+    module, style = tiny(), unpaired(SMALL, SMALL, size=1)["image"]
+    source = unpaired((3, 48, 32), SMALL, size=1)["source"]
+    encoded: list[tuple[int, ...]] = []
+    encode = module.encoded
+    monkeypatch.setattr(module, "encoded", lambda images: (encoded.append(images.shape), encode(images))[1])
+
+    with inference(module):
+        top, _ = (module.generate({"source": part, "style": style}) for part in source.split(24, dim=2))
+        assert len(encoded) == 3, "two tiles and a style"
+        style.neg_()
+        other = module.generate({"source": source[:, :, :24], "style": style})
+
+    assert len(encoded) == 5
+    assert not torch.allclose(top, other, atol=1e-3)
+
+
 def test_numbered_fakes_have_numbered_styles():
     module = tiny_module("adain")
 

@@ -117,6 +117,7 @@ class AdaIN(AdversarialModule):
         self.discriminator = PatchDiscriminator(image_shape[0], d_width, field, "instance")
         if adversarial_weight:
             self.discriminator.check(image_shape, variant="adain")
+        self._style_read: tuple[Tensor, int, Tensor] | None = None  # image, its version and its maps
         self.finish()
 
     @property
@@ -141,16 +142,26 @@ class AdaIN(AdversarialModule):
         return {name: maps.float() for name, maps in self.encoder(pad_to(images, stride)).items()}
 
     def fakes(self, batch: Batch) -> Tensor:
-        return self._stylised(self.generator, batch["source"], batch["image"], 1.0)
+        with torch.no_grad():
+            style = self.encoded(batch["image"])[DEEPEST]
+        return self._stylised(self.generator, batch["source"], style, 1.0)
 
     def generate(self, batch: Batch) -> Tensor:
-        return self._stylised(self.sampler, batch["source"], batch["style"], self.alpha).clamp(-1, 1)
+        style = self._style_maps(batch["style"])
+        return self._stylised(self.sampler, batch["source"], style, self.alpha).clamp(-1, 1)
+
+    def _style_maps(self, style: Tensor) -> Tensor:
+        """The deepest maps of a style image; of the same one, as for all tiles of an image, they are made once."""
+        read = self._style_read
+        if read is None or read[0] is not style or read[1] != style._version:
+            read = self._style_read = style, style._version, self.encoded(style)[DEEPEST]
+        return read[2]
 
     def _stylised(self, decoder: nn.Module, source: Tensor, style: Tensor, alpha: float) -> Tensor:
-        """[B, C, H, W] of a source [B, Cs, H, W]."""
+        """[B, C, H, W] of a source [B, Cs, H, W] and the deepest maps of a style."""
         with torch.no_grad():
             content = self.encoded(source)[DEEPEST]
-            target = adain(content, self.encoded(style)[DEEPEST])
+            target = adain(content, style)
         made: Tensor = decoder(torch.lerp(content, target, alpha))  # eq. 14
         return made[:, :, : source.shape[2], : source.shape[3]]
 

@@ -1,0 +1,82 @@
+"""Memory of the machine and of a network: what is free, what an image takes, and the most that was held."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
+
+_before: list[int] = []  # peaks of the process in bytes, before they were counted anew
+_before_on_gpu: list[int] = []
+
+
+def memory_of(network: Callable[[Tensor], Tensor], image: Tensor) -> int | None:
+    """Bytes that `network` takes at most for `image`, or None where this cannot be told."""
+    if image.device.type == "cuda":
+        _before_on_gpu.append(torch.cuda.max_memory_allocated(image.device))
+        torch.cuda.reset_peak_memory_stats(image.device)
+        before = torch.cuda.memory_allocated(image.device)
+        network(image)
+        return torch.cuda.max_memory_allocated(image.device) - before
+    if image.device.type != "cpu" or not _forget_peak():
+        return None
+    resident = _status("VmRSS")
+    network(image)
+    peak = _status("VmHWM")
+    return None if resident is None or peak is None else max(peak - resident, 0)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on `device`, within the limit of a container; None where nobody tells."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):  # no container, or one without a limit
+        return free
+    return min(free, max(limit - used, 0))
+
+
+def _forget_peak() -> bool:
+    """Let Linux count this process's peak of memory anew; `peak_memory` still knows it."""
+    _before.append(_status("VmHWM") or 0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _status(name: str) -> int | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+
+
+def peak_memory(device: torch.device) -> str:
+    """In words, the most memory that this process has held so far, and of a GPU the most that tensors have had there."""
+    said = []
+    if device.type == "cuda":
+        said.append(f"{torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB on the GPU")
+    if resource is not None:
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+        said.append(
+            f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.2f} GiB of the process"
+        )
+    return f"peak memory {', '.join(said)}" if said else "peak memory unknown here"
