@@ -18,6 +18,19 @@ _before: list[int] = []  # peaks of the process in bytes, before they were count
 _before_on_gpu: list[int] = []
 
 
+def peak_memory(device: torch.device) -> str:
+    """In words, the most memory that this process has held so far, and of a GPU the most that tensors have had there."""
+    said = []
+    if device.type == "cuda":
+        most = max([torch.cuda.max_memory_allocated(device), *_before_on_gpu])
+        said.append(f"{most / 2**30:.2f} GiB on the GPU")
+    if resource is not None:
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+        most = max([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, *_before])
+        said.append(f"{most / 2**30:.2f} GiB of the process")
+    return f"peak memory {', '.join(said)}" if said else "peak memory unknown here"
+
+
 def memory_of(network: Callable[[Tensor], Tensor], image: Tensor) -> int | None:
     """Bytes that `network` takes at most for `image`, or None where this cannot be told."""
     if image.device.type == "cuda":
@@ -67,16 +80,3 @@ def _status(name: str) -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
-
-
-def peak_memory(device: torch.device) -> str:
-    """In words, the most memory that this process has held so far, and of a GPU the most that tensors have had there."""
-    said = []
-    if device.type == "cuda":
-        said.append(f"{torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB on the GPU")
-    if resource is not None:
-        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-        said.append(
-            f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.2f} GiB of the process"
-        )
-    return f"peak memory {', '.join(said)}" if said else "peak memory unknown here"
