@@ -42,7 +42,7 @@ def _scores_in_words(evaluations: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def closing(run: RunFolder, images_seen: int, received: int) -> str:
+def closing(run: RunFolder, images_seen: int, received: int, *, translates: bool) -> str:
     """The paragraph at the end: the best score and when, where everything lies, and what to do next."""
     lines = []
     if received:
@@ -58,6 +58,8 @@ def closing(run: RunFolder, images_seen: int, received: int) -> str:
         f"Checkpoint: {best_file if best_file.exists() else last_file}",
         f"Scores:     {run.results}" + (f"   log: {run.metrics}" if run.metrics.exists() else ""),
         f"Go on:      lit-gan train resume={run.path}" + ("" if received else " run.images=..."),
-        f"Sample:     lit-gan sample {run.path} -n 64 --seed 0",
+        f"Translate:  lit-gan translate {run.path} IN OUT"
+        if translates
+        else f"Sample:     lit-gan sample {run.path} -n 64 --seed 0",
     ]
     return "\n".join(lines)

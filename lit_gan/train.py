@@ -163,7 +163,7 @@ def train(plan: Plan) -> int:
     stopped_by = signals.agreed or signals.received
     if leader:
         lock.release()
-        print(closing(run, module.images_seen, stopped_by), flush=True)
+        print(closing(run, module.images_seen, stopped_by, translates=module.translates), flush=True)
     # a rank that is not the first must not look failed to the launcher, which would kill the others
     return 128 + stopped_by if stopped_by and leader else 0
 

@@ -202,9 +202,10 @@ def test_scores_of_pairs_alone_are_taken_on_the_way_too(
 
     made = RunFolder(run).read_results()["evaluations"]
     assert [entry["images_seen"] for entry in made] == [16, 32, 48]
-    assert re.search(r"^Best PSNR [\d.]+ at [\d.]+ kimg\.$", capsys.readouterr().out, re.MULTILINE), (
-        "by nothing"
-    )
+    said = capsys.readouterr().out
+    assert re.search(r"^Best PSNR [\d.]+ at [\d.]+ kimg\.$", said, re.MULTILINE), "by nothing"
+    assert f"lit-gan translate {run} IN OUT" in said
+    assert "lit-gan sample" not in said
 
 
 def test_peak_memory_is_said_and_has_seen_what_was_held(
