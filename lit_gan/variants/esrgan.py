@@ -16,8 +16,8 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from lit_gan.module import Losses
-from lit_gan.networks.conv import Conv2d, channels_last
-from lit_gan.networks.logits import Logits
+from lit_gan.networks.conv import Conv2d
+from lit_gan.networks.pyramid import Pyramid
 from lit_gan.networks.rrdb import RRDBNet
 from lit_gan.networks.vgg import PerceptualFeatures
 from lit_gan.settings import Optim
@@ -26,7 +26,7 @@ from lit_gan.super_resolution import Rate, SuperResolver, halvings, in_unit
 STAGES = 5  # halvings of the discriminator, from 128 pixels to 4
 
 
-class Discriminator(nn.Sequential):
+class Discriminator(Pyramid):
     """VGG-128: [B, C, H, W] -> logits [B, 1]; fewer halvings where an image has not 64 pixels a side."""
 
     def __init__(
@@ -45,16 +45,7 @@ class Discriminator(nn.Sequential):
                 layers += [*([nn.BatchNorm2d(w_out)] if norm else []), nn.LeakyReLU(0.2)]
                 w_in = w_out
         area = (height >> stages) * (width_of_image >> stages)
-        verdict = Logits(units, 1)
-        nn.init.zeros_(verdict.bias)  # differences of logits, where they alone count, would leave it as it is
-        head = [nn.Linear(w_in * area, units), nn.LeakyReLU(0.2), verdict]
-        super().__init__(*layers, nn.Flatten(), *head)
-
-    def forward(self, images: Tensor) -> Tensor:
-        h = channels_last(images)
-        for layer in self:
-            h = layer(h)
-        return h
+        super().__init__(layers, w_in * area, units)
 
 
 class ESRGAN(SuperResolver):

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_gan.module import Losses
-from lit_gan.networks.conv import Conv2d, channels_last
-from lit_gan.networks.logits import Logits
+from lit_gan.networks.conv import Conv2d
+from lit_gan.networks.pyramid import Pyramid
 from lit_gan.networks.reach import Step, conv, reach_of
 from lit_gan.networks.vgg import PerceptualFeatures
 from lit_gan.settings import Optim
@@ -81,7 +81,7 @@ class SRResNet(nn.Module):
         return made
 
 
-class Discriminator(nn.Sequential):
+class Discriminator(Pyramid):
     """[B, C, H, W] -> logits [B, 1]: pairs of convolutions, the second of which halves, four pairs from 24 pixels on."""
 
     def __init__(
@@ -100,16 +100,7 @@ class Discriminator(nn.Sequential):
                 layers.append(nn.LeakyReLU(0.2))
                 w_in = w_out
         area = -(-height // 2**stages) * -(-width_of_image // 2**stages)  # rounded up at every halving
-        verdict = Logits(units, 1)
-        nn.init.zeros_(verdict.bias)  # differences of logits, where they alone count, would leave it as it is
-        head = [nn.Linear(w_in * area, units), nn.LeakyReLU(0.2), verdict]
-        super().__init__(*layers, nn.Flatten(), *head)
-
-    def forward(self, images: Tensor) -> Tensor:
-        h = channels_last(images)
-        for layer in self:
-            h = layer(h)
-        return h
+        super().__init__(layers, w_in * area, units)
 
 
 class SRGAN(SuperResolver):
