@@ -459,6 +459,19 @@ def test_test_images_are_loaded_at_the_size_of_the_crop(tmp_path):
     assert data.held_out.image_shape == (3, 8, 8)
 
 
+def test_shorter_side_is_resized_in_proportion(tmp_path):
+    path = fill(tmp_path / "a", 3, size=[(16, 24), (40, 20), (12, 12)])
+    data = prepared(
+        "unpaired", sources=path, path=path, test=path, test_sources=path, load_side=12, crop_size=8
+    )
+
+    assert data.part.image.sizes.tolist() == [[12, 18], [24, 12], [12, 12]]
+    assert data.held_out.image_shape == (3, 8, 8)
+    assert data.held_out.whole(1)["image"].shape == (1, 3, 16, 8), "the shorter side as that of the crop"
+    original = read_image(tmp_path / "a" / "02.png").pixels
+    assert np.array_equal(data.part.image[2], original), "nothing to do"
+
+
 def test_sources_of_unpaired_scores_go_round(tmp_path):
     a, b = fill(tmp_path / "a", 2), fill(tmp_path / "b", 5, seed=1)
     held = prepared("unpaired", sources=a, path=b).held_out
@@ -503,6 +516,9 @@ def test_changed_file_is_decoded_anew_and_a_checkpoint_refuses_it(tmp_path):
         ("super-resolution", {"crop_size": 30, "scale": 4}, r"no multiple of data.scale=4; use 28"),
         ("super-resolution", {"scale": 1}, r"data.scale=1"),
         ("paired", {"crop_size": 9, "load_size": 8}, r"larger than data.load_size"),
+        ("paired", {"crop_size": 9, "load_side": 8}, r"larger than data.load_side=8"),
+        ("unpaired", {"load_size": 8, "load_side": 8}, r"give a size, or the shorter side"),
+        ("inpainting", {"load_side": 0}, r"data.load_side=0"),
         ("paired", {"test": "x"}, r"data.test_sources"),
         ("paired", {"layout": "halves", "sources": "x"}, r"leave data.sources out"),
         ("inpainting", {"test": "x", "holdout": 2}, r"give one of them"),

@@ -17,6 +17,7 @@ class Colorization(PairData):
         *,
         path: str = "",  # the images, a folder
         load_size: int | tuple[int, int] | None = None,  # resize to this, [height, width]; null: as they are
+        load_side: int | None = None,  # or the shorter side to this, in proportion
         crop_size: int | tuple[int, int] | None = None,  # train on random parts of this size; null: on wholes
         flip: bool = True,  # mirror half of the images
         range: tuple[float, float] | None = None,  # of floats: what becomes -1 and 1; null: measured
@@ -28,7 +29,8 @@ class Colorization(PairData):
     ) -> None:
         self.path = path
         super().__init__(
-            source_name=path, channels=3, load_size=load_size, crop_size=crop_size, flip=flip, range=range, test=test,
+            source_name=path, channels=3, load_size=load_size, load_side=load_side,
+            crop_size=crop_size, flip=flip, range=range, test=test,
             holdout=holdout, max_bad_share=max_bad_share, batch_size=batch_size, workers=workers,
         )  # fmt: skip
 

@@ -31,11 +31,15 @@ def with_channels(picture: Picture, channels: int) -> Pixels:
     raise ValueError(f"has {found} channels, which do not become {channels}")
 
 
-def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Resize to (height, width) by bicubic with antialias, each channel alone, in the same number type.
+def resized(pixels: Pixels, size: tuple[int, int] | int) -> Pixels:
+    """Resize to (height, width), or the shorter side in proportion, by bicubic with antialias, each channel alone.
 
-    Whole numbers are rounded, and cut to their type where bicubic overshoots, as Pillow does it.
+    In the same number type: whole numbers are rounded, and cut to their type where bicubic overshoots, as Pillow does it.
     """
+    if isinstance(size, int):
+        height, width = pixels.shape[:2]
+        shorter = min(height, width)
+        size = round(height * size / shorter), round(width * size / shorter)
     if pixels.shape[:2] == size:
         return pixels
     planes = [

@@ -25,6 +25,7 @@ class Inpainting(PairData):
         holes: Literal["boxes", "strokes", "mixed"] = "mixed",  # what is cut out
         channels: int | None = None,  # of the images; null: as the files, alpha turned white
         load_size: int | tuple[int, int] | None = None,  # resize to this, [height, width]; null: as they are
+        load_side: int | None = None,  # or the shorter side to this, in proportion
         crop_size: int | tuple[int, int] | None = None,  # train on random parts of this size; null: on wholes
         flip: bool = True,  # mirror half of the images
         range: tuple[float, float] | None = None,  # of floats: what becomes -1 and 1; null: measured
@@ -36,7 +37,8 @@ class Inpainting(PairData):
     ) -> None:
         self.path = path
         super().__init__(
-            source_name=path, channels=channels, load_size=load_size, crop_size=crop_size, flip=flip, mask=holes,
+            source_name=path, channels=channels, load_size=load_size, load_side=load_side,
+            crop_size=crop_size, flip=flip, mask=holes,
             range=range, source_range=None, test=test, holdout=holdout, max_bad_share=max_bad_share,
             batch_size=batch_size, workers=workers,
         )  # fmt: skip

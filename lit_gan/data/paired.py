@@ -37,6 +37,7 @@ class Paired(PairData):
         channels: int | None = None,  # of the images; null: as the files, alpha turned white
         source_channels: int | None = None,
         load_size: int | tuple[int, int] | None = None,  # resize to this, [height, width]; null: as they are
+        load_side: int | None = None,  # or the shorter side to this, in proportion
         crop_size: int | tuple[int, int] | None = None,  # train on random parts of this size; null: on wholes
         flip: bool = False,  # mirror half of the pairs
         range: tuple[float, float] | None = None,  # of floats: what becomes -1 and 1; null: measured
@@ -59,7 +60,7 @@ class Paired(PairData):
         if layout != "folders" and (sources or test_sources):
             raise UserError(f"data.layout={layout} has both sides in data.path: leave data.sources out")
         super().__init__(
-            source_name=path, channels=channels, source_channels=source_channels, load_size=load_size,
+            source_name=path, channels=channels, source_channels=source_channels, load_size=load_size, load_side=load_side,
             crop_size=crop_size, flip=flip, range=range, source_range=source_range, test=test, holdout=holdout,
             max_bad_share=max_bad_share, batch_size=batch_size, workers=workers,
         )  # fmt: skip

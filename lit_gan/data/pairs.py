@@ -43,6 +43,7 @@ class PairData(PictureView):
         channels: int | None,
         source_channels: int | None = None,
         load_size: int | tuple[int, int] | None,
+        load_side: int | None = None,
         crop_size: int | tuple[int, int] | None,
         flip: bool,
         turn: bool = False,
@@ -59,7 +60,14 @@ class PairData(PictureView):
     ) -> None:
         super().__init__(source_name=source_name, batch_size=batch_size, flip=flip, workers=workers)
         self.channels, self.source_channels = channels, source_channels
-        self.load_size, self.crop_size = _size(load_size, "load_size"), _size(crop_size, "crop_size")
+        if load_size is not None and load_side is not None:
+            raise UserError(
+                "data.load_size and data.load_side both say how to resize: give a size, or the shorter side"
+            )
+        if load_side is not None and load_side < 1:
+            raise UserError(f"data.load_side={load_side} is no side; use pixels")
+        self.load_size: Size | int | None = load_side or _size(load_size, "load_size")
+        self.crop_size = _size(crop_size, "crop_size")
         self.turn, self.mask, self.scale = turn, mask, scale
         self.given = {"image": range, "source": source_range}
         self.test, self.holdout = test, holdout
@@ -72,9 +80,8 @@ class PairData(PictureView):
             better = max(self.crop_size[0] // scale, 1) * scale
             raise UserError(f"data.crop_size={crop_size} is no multiple of data.scale={scale}; use {better}")
         if self.crop_size and self.load_size and any(np.array(self.crop_size) > self.load_size):
-            raise UserError(
-                f"data.crop_size={crop_size} is larger than data.load_size={load_size}; use at most that"
-            )
+            key = f"load_size={load_size}" if load_side is None else f"load_side={load_side}"
+            raise UserError(f"data.crop_size={crop_size} is larger than data.{key}; use at most that")
         if test and holdout:
             raise UserError("data.test and data.holdout both say which images are held out; give one of them")
         if holdout < 0 or (holdout > 1 and holdout != int(holdout)):
@@ -106,7 +113,10 @@ class PairData(PictureView):
         )
         if held is not None:
             # as the papers test: at the size that was trained on, and not cut out of a larger one
-            self._held = self._decode(*held, self.load_size and (self.crop_size or self.load_size))
+            size = self.load_size and (self.crop_size or self.load_size)
+            if isinstance(self.load_size, int) and isinstance(size, tuple):  # in proportion
+                size = max(size)
+            self._held = self._decode(*held, size)
             for ours, theirs in ((train.source, self._held.source), (train.image, self._held.image)):
                 if ours is not None and theirs is not None:
                     self._check_alike(ours, theirs)
@@ -136,7 +146,7 @@ class PairData(PictureView):
         source_train, source_held = parts(source)
         return (source_train, train), (source_held, held)
 
-    def _decode(self, source: Listing | None, image: Listing, size: Size | None) -> Part:
+    def _decode(self, source: Listing | None, image: Listing, size: Size | int | None) -> Part:
         images = pictures(image, channels=self.channels, size=size, max_bad_share=self.max_bad_share)
         if source is None:
             self._check_grids(images)

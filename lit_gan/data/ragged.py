@@ -149,9 +149,9 @@ def folder_listing(path: str, key: str) -> Listing:
 
 
 def pictures(
-    listing: Listing, *, channels: int | None, size: tuple[int, int] | None, max_bad_share: float
+    listing: Listing, *, channels: int | None, size: tuple[int, int] | int | None, max_bad_share: float
 ) -> Pictures:
-    """The pictures of a listing decoded, from the cache where it has them; `size` None leaves each as it is.
+    """The pictures of a listing decoded, from the cache where it has them; `size` as of `resized`, or None: as they are.
 
     All have one depth. With `channels` None they must all have the same number of them, alpha left aside.
     """
@@ -189,7 +189,12 @@ class _Build:
     """One build of the cache into `<folder>.partial`, moved to `folder` when it is whole."""
 
     def __init__(
-        self, listing: Listing, folder: Path, channels: int | None, size: tuple[int, int] | None, bad: float
+        self,
+        listing: Listing,
+        folder: Path,
+        channels: int | None,
+        size: tuple[int, int] | int | None,
+        bad: float,
     ) -> None:
         self.listing, self.folder, self.size, self.max_bad_share = listing, folder, size, bad
         self.channels = channels

@@ -26,6 +26,7 @@ class Unpaired(PairData):
         channels: int | None = None,  # of the images; null: as the files, alpha turned white
         source_channels: int | None = None,
         load_size: int | tuple[int, int] | None = None,  # resize to this, [height, width]; null: as they are
+        load_side: int | None = None,  # or the shorter side to this, in proportion
         crop_size: int | tuple[int, int] | None = None,  # train on random parts of this size; null: on wholes
         flip: bool = True,  # mirror half of the images
         range: tuple[float, float] | None = None,  # of floats: what becomes -1 and 1; null: measured
@@ -42,7 +43,8 @@ class Unpaired(PairData):
             raise UserError("data.test and data.test_sources go together: folders of both domains")
         super().__init__(
             source_name=f"{sources} and {path}", channels=channels, source_channels=source_channels,
-            load_size=load_size, crop_size=crop_size, flip=flip, range=range, source_range=source_range, test=test,
+            load_size=load_size, load_side=load_side,
+            crop_size=crop_size, flip=flip, range=range, source_range=source_range, test=test,
             holdout=holdout, max_bad_share=max_bad_share, batch_size=batch_size, workers=workers,
         )  # fmt: skip
 
