@@ -264,8 +264,9 @@ SUPER_RESOLUTION = ("srgan", "esrgan", "realesrgan")
 def built(config: Config, shape: tuple[int, int, int]) -> torch.nn.Module:
     channels, height, width = shape
     scale = config["data"].get("scale", 4) if config["variant"] in SUPER_RESOLUTION else 1
+    of_source = config["data"].get("source_channels") or channels
     with torch.device("meta"):
-        return module_of(config, shape, 10, source_shape=(channels, height // scale, width // scale))
+        return module_of(config, shape, 10, source_shape=(of_source, height // scale, width // scale))
 
 
 @pytest.mark.parametrize("name", names("experiment"))
@@ -275,7 +276,8 @@ def test_every_experiment_builds_its_networks(name):
     values = config["data"]
     size = values.get("image_size", values.get("crop_size"))
     latents = values["source"] == "latents"
-    module = built(config, (4, 32, 32) if latents else (values["channels"] or 3, size, size))
+    height, width = size if isinstance(size, list | tuple) else (size, size)
+    module = built(config, (4, 32, 32) if latents else (values["channels"] or 3, height, width))
 
     assert name.startswith(f"{config['arch']}-"), "named after its arch and its data"
     assert config.get("run.images") >= 50_000
