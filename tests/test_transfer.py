@@ -12,8 +12,8 @@ import processes
 from lit_gan.config import compose
 from lit_gan.errors import UserError
 from lit_gan.freezing import layers_in_order, modules_in_order
-from lit_gan.module import frozen, total
 from lit_gan.penalties import zero_centred
+from lit_gan.players import frozen, total
 from lit_gan.preflight import check
 from lit_gan.resume import compose_run
 from lit_gan.run import RunFolder
