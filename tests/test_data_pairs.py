@@ -6,6 +6,7 @@ import io
 import itertools
 import pickle
 import sys
+import zipfile
 from types import SimpleNamespace
 
 import datasets
@@ -421,6 +422,67 @@ def test_images_equal_in_pixels_of_their_sources_are_wholes(tmp_path):
     assert data.held_out.real_batch([0, 1])["image"].shape == (2, 3, 16, 8)
 
 
+def zipped(folder, archive, below=""):
+    """The files of a folder in a zip, and what a Mac puts beside them."""
+    with zipfile.ZipFile(archive, "a") as file:
+        for path in sorted(folder.iterdir()):
+            file.write(path, f"{below}{path.name}")
+            file.writestr(f"__MACOSX/{below}._{path.name}", b"no image")
+        file.writestr(f"{below}.hidden.png", b"no image")
+    return str(archive)
+
+
+def test_zip_stands_for_its_folder_on_either_side(tmp_path):
+    a, b = fill(tmp_path / "a", 4, channels=1, dtype="uint16"), fill(tmp_path / "b", 4, suffix=".jpg", seed=1)
+    folders = prepared("paired", sources=a, path=b, batch_size=4)
+    in_zip = {
+        "sources": zipped(tmp_path / "a", tmp_path / "a.zip"),
+        "path": zipped(tmp_path / "b", tmp_path / "b.zip"),
+    }
+
+    for keywords in (
+        {"sources": a, "path": in_zip["path"]},
+        {"sources": in_zip["sources"], "path": b},
+        in_zip,
+    ):
+        data = prepared("paired", batch_size=4, **keywords)
+
+        assert data.names == folders.names
+        assert data.fingerprint == folders.fingerprint
+        assert equal(batches(data, 1)[0], batches(folders, 1)[0])
+
+
+def test_folders_in_one_zip_are_named_behind_it(tmp_path):
+    archive = tmp_path / "horses.zip"
+    for folder, count in (("trainA", 3), ("trainB", 2), ("testA", 1), ("testB", 1)):
+        fill(tmp_path / folder, count, seed=count)
+        zipped(tmp_path / folder, archive, f"./set/{folder}/")
+
+    data = prepared(
+        "unpaired",
+        sources=f"{archive}/set/trainA", path=f"{archive}/set/trainB/",
+        test_sources=f"{archive}/set/testA", test=f"{archive}/set/testB",
+    )  # fmt: skip
+
+    assert (data.source_size, data.size, data.held_out.size) == (3, 2, 1)
+    assert data.names == ["00.png", "01.png"]
+    stored = read_image(tmp_path / "trainB" / "01.png").pixels
+    assert np.array_equal(data.real_batch([1])["image"][0].permute(1, 2, 0), stored)
+
+
+def test_changed_zip_is_decoded_anew_and_a_torn_file_in_it_is_named(tmp_path):
+    fill(tmp_path / "a", 3)
+    archive = zipped(tmp_path / "a", tmp_path / "a.zip")
+    first = prepared("inpainting", path=archive)
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr("03.png", b"no image")
+
+    with pytest.raises(UserError, match=r"1 of the 4 images of .*a\.zip do not decode.*03.png: not an image"):
+        prepared("inpainting", path=archive)
+    again = prepared("inpainting", path=archive, max_bad_share=0.5)
+    assert (again.names, again.fingerprint) == (first.names, first.fingerprint)
+
+
 def test_held_out_part_is_fixed_and_apart(tmp_path, capsys):
     path = fill(tmp_path / "a", 10)
     one, other = (prepared("inpainting", path=path, holdout=h) for h in (0.3, 3))
@@ -537,7 +599,12 @@ def test_impossible_data_are_one_line(tmp_path):
 
     for keywords, message in [
         ({"path": ""}, "data.path is not set"),
-        ({"path": str(tmp_path / "none")}, "is no folder"),
+        ({"path": str(tmp_path / "none")}, "is no folder and no zip"),
+        ({"path": str(tmp_path / "a" / "00.png")}, "00.png is no zip file that can be read"),
+        (
+            {"path": zipped(tmp_path / "a", tmp_path / "a.zip") + "/val"},
+            "no files in val; its folders are ., __MACOSX",
+        ),
         ({"path": str(tmp_path / "empty")}, "holds no images"),
         ({"path": path, "range": (0, 1)}, "8-bit images; leave it out"),
         ({"path": path, "holdout": 3}, "at least one on each side"),

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from lit_gan.data.base import Batch
 from lit_gan.data.pairs import PairData
-from lit_gan.data.ragged import Listing, folder_listing
+from lit_gan.data.ragged import Listing, image_files
 
 
 class Colorization(PairData):
@@ -15,13 +15,13 @@ class Colorization(PairData):
     def __init__(
         self,
         *,
-        path: str = "",  # the images, a folder
+        path: str = "",  # the images, a folder or zip
         load_size: int | tuple[int, int] | None = None,  # resize to this, [height, width]; null: as they are
         load_side: int | None = None,  # or the shorter side to this, in proportion
         crop_size: int | tuple[int, int] | None = None,  # train on random parts of this size; null: on wholes
         flip: bool = True,  # mirror half of the images
         range: tuple[float, float] | None = None,  # of floats: what becomes -1 and 1; null: measured
-        test: str = "",  # images for grids and scores, a folder
+        test: str = "",  # images for grids and scores
         holdout: float = 0,  # images to hold out in place of data.test, or a share below 1
         max_bad_share: float = 0.01,  # share of images that may fail to decode
         batch_size: int = 1,  # images per discriminator update, over all processes
@@ -35,9 +35,7 @@ class Colorization(PairData):
         )  # fmt: skip
 
     def _listings(self, *, test: bool) -> tuple[Listing | None, Listing]:
-        return None, folder_listing(self.test, "data.test") if test else folder_listing(
-            self.path, "data.path"
-        )
+        return None, image_files(self.test, "data.test") if test else image_files(self.path, "data.path")
 
     def _made(self, image: Tensor, batch: Batch) -> Tensor:
         weights = image.new_tensor([0.299, 0.587, 0.114])

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from lit_gan.data.files import Picture, decoded
 from lit_gan.data.hub import Hub, parquet_files
 from lit_gan.data.pairs import PairData
-from lit_gan.data.ragged import Listing, folder_listing
+from lit_gan.data.ragged import Listing, image_files
 from lit_gan.errors import UserError
 from lit_gan.metrics.pairs import matched
 
@@ -26,8 +26,8 @@ class Paired(PairData):
     def __init__(
         self,
         *,
-        path: str = "",  # the images to make, a folder; of halves: of the files; of columns: a hub id or parquet
-        sources: str = "",  # of folders: the folder of what they are made from
+        path: str = "",  # the images to make, a folder or zip; of halves: of the files; of columns: a hub id or parquet
+        sources: str = "",  # of folders: the folder or zip of what they are made from
         layout: Literal["folders", "halves", "columns"] = "folders",
         direction: Literal["AtoB", "BtoA"] = "AtoB",  # A: sources, left halves; B: path, right halves
         config_name: str | None = None,  # of columns: configuration of the data set on the hub
@@ -69,13 +69,13 @@ class Paired(PairData):
         if self.layout == "columns":
             a, b = self._columns(self.test if test else self.split)
         elif self.layout == "halves":
-            files = folder_listing(self.test, "data.test") if test else folder_listing(self.path, "data.path")
+            files = image_files(self.test, "data.test") if test else image_files(self.path, "data.path")
             a, b = files.half("left"), files.half("right")
         else:
-            a = folder_listing(
+            a = image_files(
                 *((self.test_sources, "data.test_sources") if test else (self.sources, "data.sources"))
             )
-            b = folder_listing(*((self.test, "data.test") if test else (self.path, "data.path")))
+            b = image_files(*((self.test, "data.test") if test else (self.path, "data.path")))
             b = b.chosen(matched(a, b))
         return (a, b) if self.direction == "AtoB" else (b, a)
 

@@ -14,11 +14,12 @@ import json
 import os
 import shutil
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from PIL import UnidentifiedImageError
 
 from lit_gan.data.conform import resized, with_channels
 from lit_gan.data.decoded import cached, check_share, threads, write_json
-from lit_gan.data.files import SUFFIXES, Picture, Pixels, read_image
+from lit_gan.data.files import SUFFIXES, Picture, Pixels, decoded, read_image
 from lit_gan.data.folder import files_in
 from lit_gan.data.order import Integers
 from lit_gan.data.progress import Progress, say
@@ -35,6 +36,7 @@ from lit_gan.errors import UserError
 
 FORMAT = 1  # of the cache; raise it when the files or the pixels of an unchanged key would differ
 CHUNK = 32  # images decoded at once; whole photos are large
+SHOWN = 5  # folders in a message
 
 
 @dataclass(frozen=True)
@@ -130,22 +132,71 @@ class Pictures:
         self.__dict__.update(state)
 
 
-def folder_listing(path: str, key: str) -> Listing:
-    """The image files below a folder in the order of their names; `key` is the setting that named it."""
+def image_files(path: str, key: str) -> Listing:
+    """The image files below a folder, in a zip or below a folder in one (`photos.zip/train`), in the order of their names.
+
+    `key` is the setting that named it.
+    """
     if not path:
-        raise UserError(f"{key} is not set; give a folder of images: {key}=photos/")
+        raise UserError(f"{key} is not set; give a folder or zip of images: {key}=photos/")
     root = Path(path).expanduser()
+    archive = next((place for place in (root, *root.parents) if place.is_file()), None)
+    if archive is not None:
+        return _in_zip(path, key, archive, PurePosixPath(root.relative_to(archive).as_posix()))
     if not root.is_dir():
-        raise UserError(f"{key}={path} is no folder (looked for {root.absolute()}); check the path")
-    files = files_in(root)
-    stamps = [stamp for stamp in files if Path(stamp[0]).suffix.lower() in SUFFIXES]
-    if not stamps:
         raise UserError(
-            f"{key}={path} holds no images ({', '.join(SUFFIXES)}), and {len(files):,} other files; check the path"
+            f"{key}={path} is no folder and no zip (looked for {root.absolute()}); check the path"
         )
+    files = files_in(root)
+    stamps = [stamp for stamp in files if _is_image(stamp[0])]
     names = [name for name, _, _ in stamps]
+    _check_images(path, key, len(names), len(files))
     origin = {"source": "files", "path": str(root.resolve()), "files": stamps}
     return Listing(path, names, lambda i: read_image(root / names[i]), origin)
+
+
+def _in_zip(path: str, key: str, archive: Path, below: PurePosixPath) -> Listing:
+    """The image files below the folder `below` of a zip, read through one open archive, as threads may."""
+    try:
+        opened = zipfile.ZipFile(archive)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(
+            f"{key}={path}: {archive} is no zip file that can be read ({error}); give a folder or a zip of images"
+        ) from error
+    entries = {PurePosixPath(name): name for name in opened.namelist() if not name.endswith("/")}
+    files = {entry.relative_to(below): name for entry, name in entries.items() if entry.is_relative_to(below)}
+    if not files:
+        folders = sorted({entry.parent.as_posix() for entry in entries})
+        raise UserError(
+            f"{key}={path}: {archive} has no files in {below}; its folders are {', '.join(folders[:SHOWN])}"
+            + ", ..." * (len(folders) > SHOWN)
+        )
+    shown = {
+        entry.as_posix(): name
+        for entry, name in files.items()
+        if not any(part.startswith(".") for part in entry.parts)  # what a Mac puts beside them too
+    }
+    names = sorted(name for name in shown if _is_image(name))
+    _check_images(path, key, len(names), len(shown))
+    stat = archive.stat()
+    origin = {
+        "source": "zip",
+        "path": str(archive.resolve()),
+        "below": str(below),
+        "files": [stat.st_size, stat.st_mtime_ns],
+    }
+    return Listing(path, names, lambda i: decoded(opened.read(shown[names[i]])), origin)
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def _check_images(path: str, key: str, images: int, files: int) -> None:
+    if not images:
+        raise UserError(
+            f"{key}={path} holds no images ({', '.join(SUFFIXES)}), and {files:,} other files; check the path"
+        )
 
 
 def pictures(

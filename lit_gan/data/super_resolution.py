@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_gan.data.base import Batch
 from lit_gan.data.pairs import PairData
-from lit_gan.data.ragged import Listing, folder_listing
+from lit_gan.data.ragged import Listing, image_files
 from lit_gan.errors import UserError
 from lit_gan.metrics.pairs import matched
 
@@ -25,8 +25,8 @@ class SuperResolution(PairData):
     def __init__(
         self,
         *,
-        path: str = "",  # the large images, a folder
-        sources: str = "",  # the small ones, a folder; empty: made from the large ones
+        path: str = "",  # the large images, a folder or zip
+        sources: str = "",  # the small ones; empty: made from the large ones
         scale: int = 4,  # sides of an image over those of its source
         degradation: Literal["bicubic", "real-esrgan"] = "bicubic",  # how small images are made
         channels: int | None = None,  # of the images; null: as the files, alpha turned white
@@ -36,7 +36,7 @@ class SuperResolution(PairData):
         turn: bool = True,  # turn them by 0, 90, 180 or 270 degrees
         range: tuple[float, float] | None = None,  # of floats: what becomes -1 and 1; null: measured
         source_range: tuple[float, float] | None = None,  # of small images that are given
-        test: str = "",  # large images for grids and scores, a folder
+        test: str = "",  # large images for grids and scores
         test_sources: str = "",  # the small ones of data.test where data.sources is given
         holdout: float = 0,  # images to hold out in place of data.test, or a share below 1
         max_bad_share: float = 0.01,  # share of images that may fail to decode
@@ -59,10 +59,10 @@ class SuperResolution(PairData):
         )  # fmt: skip
 
     def _listings(self, *, test: bool) -> tuple[Listing | None, Listing]:
-        large = folder_listing(self.test, "data.test") if test else folder_listing(self.path, "data.path")
+        large = image_files(self.test, "data.test") if test else image_files(self.path, "data.path")
         if not self.sources:
             return None, large
-        small = folder_listing(
+        small = image_files(
             *((self.test_sources, "data.test_sources") if test else (self.sources, "data.sources"))
         )
         return small, large.chosen(matched(small, large))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lit_gan.data.pairs import PairData
-from lit_gan.data.ragged import Listing, folder_listing
+from lit_gan.data.ragged import Listing, image_files
 from lit_gan.errors import UserError
 
 
@@ -21,8 +21,8 @@ class Unpaired(PairData):
     def __init__(
         self,
         *,
-        path: str = "",  # images of the domain to translate to (B), a folder
-        sources: str = "",  # images of the domain to translate from (A), a folder
+        path: str = "",  # images of the domain to translate to (B), a folder or zip
+        sources: str = "",  # images of the domain to translate from (A), a folder or zip
         channels: int | None = None,  # of the images; null: as the files, alpha turned white
         source_channels: int | None = None,
         load_size: int | tuple[int, int] | None = None,  # resize to this, [height, width]; null: as they are
@@ -31,8 +31,8 @@ class Unpaired(PairData):
         flip: bool = True,  # mirror half of the images
         range: tuple[float, float] | None = None,  # of floats: what becomes -1 and 1; null: measured
         source_range: tuple[float, float] | None = None,
-        test: str = "",  # images of B for grids and scores, a folder
-        test_sources: str = "",  # images of A for grids and scores, a folder
+        test: str = "",  # images of B for grids and scores
+        test_sources: str = "",  # images of A for grids and scores
         holdout: float = 0,  # images of each domain to hold out in place of data.test, or a share below 1
         max_bad_share: float = 0.01,  # share of images that may fail to decode
         batch_size: int = 1,  # images of each domain per discriminator update, over all processes
@@ -50,7 +50,5 @@ class Unpaired(PairData):
 
     def _listings(self, *, test: bool) -> tuple[Listing | None, Listing]:
         if test:
-            return folder_listing(self.test_sources, "data.test_sources"), folder_listing(
-                self.test, "data.test"
-            )
-        return folder_listing(self.sources, "data.sources"), folder_listing(self.path, "data.path")
+            return image_files(self.test_sources, "data.test_sources"), image_files(self.test, "data.test")
+        return image_files(self.sources, "data.sources"), image_files(self.path, "data.path")
