@@ -20,6 +20,7 @@ from lit_gan.data.crops import window
 from lit_gan.data.files import Picture, read_image, write_image
 from lit_gan.data.masks import hole
 from lit_gan.data.order import Order
+from lit_gan.data.ragged import image_files
 from lit_gan.data.super_resolution import smaller
 from lit_gan.errors import UserError
 
@@ -420,6 +421,43 @@ def test_images_equal_in_pixels_of_their_sources_are_wholes(tmp_path):
 
     assert data.image_shape == (3, 16, 8)
     assert data.held_out.real_batch([0, 1])["image"].shape == (2, 3, 16, 8)
+
+
+@pytest.mark.parametrize("name", ["paired", "unpaired", "super-resolution", "inpainting", "colorization"])
+def test_fewer_images_are_a_fixed_choice_apart_from_those_held_out(tmp_path, name):
+    a, b = fill(tmp_path / "a", 12), fill(tmp_path / "b", 12, seed=1)
+    keywords = {"path": b, "crop_size": None} | ({"sources": a} if name in ("paired", "unpaired") else {})
+    every, *fewer = (build_data(name, holdout=4, max_images=count, **keywords) for count in (None, 3, 3, 5))
+    for seed, data in enumerate((every, *fewer)):
+        data.configure(seed=seed)
+
+    assert [data.size for data in fewer] == [3, 3, 5]
+    assert fewer[0].names == fewer[1].names, "whatever the seed"
+    assert set(fewer[0].names) < set(fewer[2].names) < set(every.names)
+    assert {tuple(data.held_out.names) for data in (every, *fewer)} == {tuple(every.held_out.names)}
+    assert len({data.fingerprint for data in (every, fewer[0], fewer[2])}) == 3
+    for data in fewer:
+        expected = np.stack([read_image(tmp_path / "b" / file).pixels for file in data.names])
+        assert np.array_equal(data.real_batch(range(data.size))["image"], expected.transpose(0, 3, 1, 2))
+        if name == "paired":
+            assert data.part.source.names == data.names
+        if name == "unpaired":
+            assert (len(data.part.source), data.held_out.source_size) == (data.size, 4)
+
+
+def test_choice_of_a_choice_is_another_where_the_first_was(tmp_path):
+    listing = image_files(fill(tmp_path / "a", 6), "data.path")
+
+    one, other = (listing.chosen(first).chosen([2, 0]) for first in ([0, 1, 2], [3, 4, 5]))
+
+    assert (one.names, other.names) == (["02.png", "00.png"], ["05.png", "03.png"])
+    assert one.origin == listing.chosen([2, 0]).origin, "the same pictures are the same entry of the cache"
+    assert one.origin != other.origin
+
+
+def test_max_images_of_none_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"data.max_images=0 leaves no image"):
+        prepared("inpainting", path=fill(tmp_path / "a", 3), max_images=0)
 
 
 def zipped(folder, archive, below=""):

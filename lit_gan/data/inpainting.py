@@ -31,6 +31,7 @@ class Inpainting(PairData):
         range: tuple[float, float] | None = None,  # of floats: what becomes -1 and 1; null: measured
         test: str = "",  # images for grids and scores
         holdout: float = 0,  # images to hold out in place of data.test, or a share below 1
+        max_images: int | None = None,  # train on so many, always the same; null: on all
         max_bad_share: float = 0.01,  # share of images that may fail to decode
         batch_size: int = 16,  # images per discriminator update, over all processes
         workers: int = 0,
@@ -41,6 +42,7 @@ class Inpainting(PairData):
             crop_size=crop_size, flip=flip, mask=holes,
             range=range, source_range=None, test=test, holdout=holdout, max_bad_share=max_bad_share,
             batch_size=batch_size, workers=workers,
+            max_images=max_images,
         )  # fmt: skip
 
     def _listings(self, *, test: bool) -> tuple[Listing | None, Listing]:

@@ -45,6 +45,7 @@ class Paired(PairData):
         test: str = "",  # a path as data.path for grids and scores; of columns: a split
         test_sources: str = "",  # of folders: the sources of data.test
         holdout: float = 0,  # pairs to hold out in place of data.test, or a share below 1
+        max_images: int | None = None,  # train on so many pairs, always the same; null: on all
         max_bad_share: float = 0.01,  # share of pairs that may fail to decode
         batch_size: int = 1,  # pairs per discriminator update, over all processes
         workers: int = 0,
@@ -63,6 +64,7 @@ class Paired(PairData):
             source_name=path, channels=channels, source_channels=source_channels, load_size=load_size, load_side=load_side,
             crop_size=crop_size, flip=flip, range=range, source_range=source_range, test=test, holdout=holdout,
             max_bad_share=max_bad_share, batch_size=batch_size, workers=workers,
+            max_images=max_images,
         )  # fmt: skip
 
     def _listings(self, *, test: bool) -> tuple[Listing | None, Listing]:

@@ -52,6 +52,7 @@ class PairData(PictureView):
         source_range: tuple[float, float] | None = None,
         test: str,
         holdout: float,
+        max_images: int | None,
         max_bad_share: float,
         batch_size: int,
         workers: int,
@@ -70,7 +71,7 @@ class PairData(PictureView):
         self.crop_size = _size(crop_size, "crop_size")
         self.turn, self.mask, self.scale = turn, mask, scale
         self.given = {"image": range, "source": source_range}
-        self.test, self.holdout = test, holdout
+        self.test, self.holdout, self.max_images = test, holdout, max_images
         self.max_bad_share = max_bad_share
         self.settings = list(settings)
         for name, count in (("channels", channels), ("source_channels", source_channels)):
@@ -104,6 +105,7 @@ class PairData(PictureView):
         held = self._listings(test=True) if self.test else None
         if self.holdout:
             listed, held = self._divided(*listed)
+        listed = None if listed[0] is None else self._fewer(listed[0]), self._fewer(listed[1])
         train = self._decode(*listed, self.load_size)
         if self.crop_size is None:
             refuse_uneven(self.source_name, train)
@@ -145,6 +147,11 @@ class PairData(PictureView):
             return (None, train), (None, held)
         source_train, source_held = parts(source)
         return (source_train, train), (source_held, held)
+
+    def _fewer(self, listing: Listing) -> Listing:
+        """`data.max_images` of what is left to train on: of pairs, which are as many on both sides, the same on both."""
+        places = subset(len(listing.names), self.max_images)
+        return listing if places is None else listing.chosen(places)
 
     def _decode(self, source: Listing | None, image: Listing, size: Size | int | None) -> Part:
         images = pictures(image, channels=self.channels, size=size, max_bad_share=self.max_bad_share)

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,11 +51,13 @@ class Listing:
 
     def chosen(self, places: Sequence[int] | Integers) -> Listing:
         places = [int(place) for place in places]
+        # of a choice too, places in the whole listing, by which the cache tells choices apart
+        before = cast("Sequence[int]", self.origin.get("chosen", range(len(self.names))))
         return replace(
             self,
             names=[self.names[place] for place in places],
             open=lambda i: self.open(places[i]),
-            origin={**self.origin, "chosen": places},
+            origin={**self.origin, "chosen": [before[place] for place in places]},
         )
 
     def half(self, which: str) -> Listing:

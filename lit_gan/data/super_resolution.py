@@ -39,6 +39,7 @@ class SuperResolution(PairData):
         test: str = "",  # large images for grids and scores
         test_sources: str = "",  # the small ones of data.test where data.sources is given
         holdout: float = 0,  # images to hold out in place of data.test, or a share below 1
+        max_images: int | None = None,  # train on so many, always the same; null: on all
         max_bad_share: float = 0.01,  # share of images that may fail to decode
         batch_size: int = 16,  # images per discriminator update, over all processes
         workers: int = 0,
@@ -56,6 +57,7 @@ class SuperResolution(PairData):
             flip=flip, turn=turn, range=range, source_range=source_range, test=test, holdout=holdout,
             max_bad_share=max_bad_share, batch_size=batch_size, workers=workers, scale=scale,
             settings=[degradation],
+            max_images=max_images,
         )  # fmt: skip
 
     def _listings(self, *, test: bool) -> tuple[Listing | None, Listing]:

@@ -34,6 +34,7 @@ class Unpaired(PairData):
         test: str = "",  # images of B for grids and scores
         test_sources: str = "",  # images of A for grids and scores
         holdout: float = 0,  # images of each domain to hold out in place of data.test, or a share below 1
+        max_images: int | None = None,  # train on so many of each domain, always the same; null: on all
         max_bad_share: float = 0.01,  # share of images that may fail to decode
         batch_size: int = 1,  # images of each domain per discriminator update, over all processes
         workers: int = 0,
@@ -46,6 +47,7 @@ class Unpaired(PairData):
             load_size=load_size, load_side=load_side,
             crop_size=crop_size, flip=flip, range=range, source_range=source_range, test=test,
             holdout=holdout, max_bad_share=max_bad_share, batch_size=batch_size, workers=workers,
+            max_images=max_images,
         )  # fmt: skip
 
     def _listings(self, *, test: bool) -> tuple[Listing | None, Listing]:
