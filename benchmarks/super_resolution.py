@@ -24,6 +24,7 @@ from torch import Tensor, nn
 import lit_gan
 from lit_gan.build import data_of
 from lit_gan.config import compose
+from lit_gan.data.files import SUFFIXES
 from lit_gan.metrics import build_extractor
 from lit_gan.metrics.classifier import Classifier
 from lit_gan.metrics.paired import PSNRY, SSIMY
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--features")
     args = parser.parse_args()
     distance = feature_distance(args.features) if args.features else None
-    paths = sorted(path for path in args.images.iterdir() if path.suffix in (".png", ".bmp", ".jpg"))
+    paths = sorted(path for path in args.images.iterdir() if path.suffix.lower() in SUFFIXES)
     methods: dict[str, Method] = {"bicubic": lambda small: enlarged(small, args.scale)}
     methods |= {run: lit_gan.load(run).translate for run in args.runs}
 

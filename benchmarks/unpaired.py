@@ -22,6 +22,7 @@ from torch import Tensor
 import lit_gan
 from lit_gan.build import data_of
 from lit_gan.config import compose
+from lit_gan.data.files import SUFFIXES
 from lit_gan.metrics import build_extractor
 from lit_gan.metrics.frechet import FrechetDistance
 from lit_gan.metrics.kernel import KernelDistance
@@ -69,7 +70,7 @@ def main() -> None:
 
 def images_of(folder: Path) -> Tensor:
     """uint8 [N, 3, H, W], in the order of the names."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".jpg"))
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     images = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, cast
 
 import lightning as L
+import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -146,7 +147,7 @@ class Alternation(L.LightningModule):
             opt_g._on_before_step()
             opt_g._on_after_step()
         if world > 1:
-            self.trainer.strategy.reduce_buffers(self)  # type: ignore[attr-defined]
+            cast("FlatReduceStrategy", self.trainer.strategy).reduce_buffers(self)
         if self.ema is not None:
             images = len(chunks[0][self.real_key]) * world * self.optim.d_steps_per_g_step
             self._average(images)
@@ -166,7 +167,7 @@ class Alternation(L.LightningModule):
                 terms = self.losses(player, micro)
                 loss = total(terms) if parts == 1 else total(terms) / parts
                 if self._direct:
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    torch.autograd.backward(loss)
                 else:
                     self.manual_backward(loss)
                 self.monitor.add(player, terms, images_seen=self.images_seen)
@@ -240,7 +241,7 @@ class Alternation(L.LightningModule):
 
 
 # Lightning inspects the signature in every step; kept here, it need not be taken apart each time.
-Alternation.training_step.__signature__ = inspect.signature(Alternation.training_step)  # type: ignore[attr-defined]
+vars(Alternation.training_step)["__signature__"] = inspect.signature(Alternation.training_step)
 
 
 def _no_closure() -> None:

@@ -1,5 +1,10 @@
 """The one kind of error that is the user's to fix: printed as a line, exit code 2, never a traceback."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
 USER_ERROR = 2  # exit code
 
 
@@ -9,3 +14,9 @@ class UserError(Exception):
 
 class NonFiniteError(UserError):
     """A loss term or a gradient became NaN or infinite; names the term and the images seen."""
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """What to say of a name that is not `known`: the one that was meant, or else all there are."""
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"

@@ -9,24 +9,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-try:
+if sys.platform != "win32":
     import resource
-except ImportError:  # Windows has none
-    resource = None  # type: ignore[assignment]
 
-_before: list[int] = []  # peaks of the process in bytes, before they were counted anew
-_before_on_gpu: list[int] = []
+_earlier = {"cpu": 0, "cuda": 0}  # the highest peaks in bytes that `memory_of` had counted anew
 
 
 def peak_memory(device: torch.device) -> str:
     """In words, the most memory that this process has held so far, and of a GPU the most that tensors have had there."""
     said = []
     if device.type == "cuda":
-        most = max([torch.cuda.max_memory_allocated(device), *_before_on_gpu])
+        most = max(torch.cuda.max_memory_allocated(device), _earlier["cuda"])
         said.append(f"{most / 2**30:.2f} GiB on the GPU")
-    if resource is not None:
+    if sys.platform != "win32":
         unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-        most = max([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, *_before])
+        most = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, _earlier["cpu"])
         said.append(f"{most / 2**30:.2f} GiB of the process")
     return f"peak memory {', '.join(said)}" if said else "peak memory unknown here"
 
@@ -34,7 +31,7 @@ def peak_memory(device: torch.device) -> str:
 def memory_of(network: Callable[[Tensor], Tensor], image: Tensor) -> int | None:
     """Bytes that `network` takes at most for `image`, or None where this cannot be told."""
     if image.device.type == "cuda":
-        _before_on_gpu.append(torch.cuda.max_memory_allocated(image.device))
+        _earlier["cuda"] = max(_earlier["cuda"], torch.cuda.max_memory_allocated(image.device))
         torch.cuda.reset_peak_memory_stats(image.device)
         before = torch.cuda.memory_allocated(image.device)
         network(image)
@@ -66,7 +63,7 @@ def free_memory(device: torch.device) -> int | None:
 
 def _forget_peak() -> bool:
     """Let Linux count this process's peak of memory anew; `peak_memory` still knows it."""
-    _before.append(_status("VmHWM") or 0)
+    _earlier["cpu"] = max(_earlier["cpu"], _status("VmHWM") or 0)
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

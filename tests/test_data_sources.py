@@ -40,7 +40,7 @@ def values(data) -> list[int]:
 
 
 def test_unknown_source_names_the_nearest():
-    with pytest.raises(UserError, match="did you mean 'folder'"):
+    with pytest.raises(UserError, match="did you mean folder"):
         build_data("foldr")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
@@ -149,9 +149,7 @@ class Evaluation(L.Callback):
         """`FEWEST`, or as many as all metrics need to give a number of these data."""
         data, full = _scored(trainer), self.settings.images
         kinds = [metric_class(name) for name in self.settings.metrics]
-        made_with = [
-            (kind, cast("Extractor", network_of(kind, self.extractor, self.lpips))) for kind in kinds
-        ]
+        made_with = [(kind, network_of(kind, self.extractor, self.lpips)) for kind in kinds]
         enough = (
             n
             for n in STEPS

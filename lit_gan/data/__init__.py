@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from lit_gan.errors import UserError
+from lit_gan.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from lit_gan.data.base import ImageData
@@ -29,8 +28,6 @@ DATA: dict[str, str] = {
 def build_data(source: str, **keywords: object) -> ImageData:
     """The data source of that name with its keyword arguments; not prepared yet."""
     if source not in DATA:
-        near = difflib.get_close_matches(source, DATA, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(DATA)}"
-        raise UserError(f"data.source={source!r} does not exist; {hint}")
+        raise UserError(f"data.source={source!r} does not exist; {nearest(source, DATA)}")
     module, name = DATA[source].split(":")
     return cast("ImageData", getattr(import_module(module), name)(**keywords))

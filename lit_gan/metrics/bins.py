@@ -29,7 +29,7 @@ from lit_gan.metrics.sums import Arrays, EvaluationMetric
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from lit_gan.metrics.extractors import Extractor
+    from lit_gan.metrics.extractors import Network
 
 BINS = 100  # at most, as in the paper
 PER_BIN = 20  # reals at least, on average: the z-test takes counts for normal
@@ -128,8 +128,8 @@ class BinDistance(EvaluationMetric):
         self._bins: Bins | None = None
 
     @classmethod
-    def build(cls, extractor: Extractor, samples: int) -> Self:
-        return cls(extractor.dim, groups=groups_of(samples), samples=samples, sync_on_compute=False)
+    def build(cls, network: Network, samples: int) -> Self:
+        return cls(network.dim, groups=groups_of(samples), samples=samples, sync_on_compute=False)
 
     @classmethod
     def settings(cls, samples: int) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 
-from lit_gan.errors import UserError
+from lit_gan.errors import UserError, nearest
 from lit_gan.metrics import METRICS
 from lit_gan.metrics.collectives import all_reduce_sum, broadcast_floats
 from lit_gan.metrics.extractors import Extractor, Network, Source
@@ -28,9 +27,7 @@ NOTHING = Network()  # what a metric is made with that needs no network
 def metric_class(name: str) -> type[EvaluationMetric]:
     """The class that METRICS has under this name."""
     if name not in METRICS:
-        near = difflib.get_close_matches(name, METRICS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(METRICS)}"
-        raise UserError(f"eval.metrics: no metric is called '{name}'; {hint}")
+        raise UserError(f"eval.metrics: no metric is called '{name}'; {nearest(name, METRICS)}")
     where, _, what = METRICS[name].partition(":")
     kind: type[EvaluationMetric] = getattr(import_module(where), what)
     return kind
@@ -52,7 +49,7 @@ def check_metrics(
     """
     for name in metrics:
         kind = metric_class(name)
-        network = cast("Extractor", network_of(kind, extractor, lpips))
+        network = network_of(kind, extractor, lpips)
         if kind.needs_classes and not network.data_classes:
             raise UserError(
                 f"eval.metrics: '{name}' needs an extractor that knows the data's own classes, "

@@ -26,7 +26,7 @@ from lit_gan.metrics.sums import Arrays, EvaluationMetric
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from lit_gan.metrics.extractors import Extractor
+    from lit_gan.metrics.extractors import Network
 
 PRESENT = 0.1  # a class counts from this share of an even share, 1 / K
 
@@ -58,8 +58,8 @@ class ClassCoverage(EvaluationMetric):
         self._known: Tensor | None = None
 
     @classmethod
-    def build(cls, extractor: Extractor, samples: int) -> Self:
-        return cls(extractor.num_logits, groups=groups_of(samples), samples=samples, sync_on_compute=False)
+    def build(cls, network: Network, samples: int) -> Self:
+        return cls(network.num_logits, groups=groups_of(samples), samples=samples, sync_on_compute=False)
 
     def update(self, logits: Tensor, real: bool, indices: Tensor | None = None) -> None:
         """Adds logits [B, K] of reals or fakes; B may be 0. Fakes have numbers [B] where there are groups."""

@@ -16,7 +16,7 @@ from lit_gan.sampling import Batch, Sampleable, inference, sampling_batch
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from lit_gan.metrics.extractors import Extractor, Source
+    from lit_gan.metrics.extractors import Network, Source
     from lit_gan.metrics.reference import Pass
 
 
@@ -40,7 +40,7 @@ class CycleError(MeanMetric):
         self.samples = samples
 
     @classmethod
-    def build_for(cls, data: Source, extractor: Extractor, samples: int) -> Self:
+    def build_for(cls, data: Source, network: Network, samples: int) -> Self:
         return cls(samples, sync_on_compute=False)
 
     @classmethod

@@ -16,7 +16,7 @@ from lit_gan.metrics.sums import MeanMetric
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from lit_gan.metrics.extractors import Extractor, Source
+    from lit_gan.metrics.extractors import Network, Source
     from lit_gan.metrics.lpips import Distance, PerceptualNetwork
 
 
@@ -38,12 +38,12 @@ class LPIPSDiversity(MeanMetric):
         self.distance = plain(distance)
 
     @classmethod
-    def build_for(cls, data: Source, extractor: Extractor, samples: int) -> Self:
-        return cls(cast("Distance", extractor), sync_on_compute=False)
+    def build_for(cls, data: Source, network: Network, samples: int) -> Self:
+        return cls(cast("Distance", network), sync_on_compute=False)
 
     @classmethod
-    def lacks(cls, data: Source, extractor: Extractor, fakes: int) -> str:
-        return cast("PerceptualNetwork", extractor).lacks(data)
+    def lacks(cls, data: Source, network: Network, fakes: int) -> str:
+        return cast("PerceptualNetwork", network).lacks(data)
 
     @classmethod
     def settings(cls, samples: int) -> str:

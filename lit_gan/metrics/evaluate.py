@@ -67,7 +67,7 @@ def evaluate(
         for network in dict.fromkeys(networks.values()):
             check_ranks(network)
     meters = {
-        name: kind.build_for(data, cast("Extractor", networks[name]), fakes).to(float64_device(how.device))
+        name: kind.build_for(data, networks[name], fakes).to(float64_device(how.device))
         for name, kind in kinds.items()
     }
     for meter in meters.values():

@@ -3,7 +3,6 @@ extractor."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -14,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_gan.errors import UserError
+from lit_gan.errors import UserError, nearest
 from lit_gan.metrics import EXTRACTORS
 
 if TYPE_CHECKING:
@@ -148,9 +147,7 @@ def extractor_class(name: str) -> type[Extractor]:
     family, colon, model = name.partition(":")
     key = f"{family}:NAME" if colon else name
     if key not in EXTRACTORS:
-        near = difflib.get_close_matches(name, EXTRACTORS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(EXTRACTORS)}"
-        raise UserError(f"metrics.extractor={name}: no such extractor; {hint}")
+        raise UserError(f"metrics.extractor={name}: no such extractor; {nearest(name, EXTRACTORS)}")
     where, _, what = EXTRACTORS[key].partition(":")
     kind: type[Extractor] = getattr(import_module(where), what)
     return kind.of(model) if colon else kind

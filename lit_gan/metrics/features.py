@@ -18,7 +18,7 @@ from lit_gan.metrics.sums import Arrays, EvaluationMetric
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from lit_gan.metrics.extractors import Extractor
+    from lit_gan.metrics.extractors import Network
 
 Terms = Mapping[str, Tensor]
 
@@ -44,8 +44,8 @@ class FeatureMetric(EvaluationMetric):
         self._known: tuple[Tensor, dict[str, Tensor]] | None = None  # reals [N, D] and their terms
 
     @classmethod
-    def build(cls, extractor: Extractor, samples: int) -> Self:
-        return cls(extractor.dim, sync_on_compute=False)
+    def build(cls, network: Network, samples: int) -> Self:
+        return cls(network.dim, sync_on_compute=False)
 
     def real_terms(self, features: Tensor) -> dict[str, Tensor]:
         """What the reals' features [N, D] alone decide and is worth keeping, by name."""

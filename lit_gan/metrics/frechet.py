@@ -21,7 +21,7 @@ from lit_gan.metrics.sums import Arrays, EvaluationMetric, float64_device
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from lit_gan.metrics.extractors import Extractor
+    from lit_gan.metrics.extractors import Network
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class FrechetDistance(EvaluationMetric):
         self._known: Statistics | None = None
 
     @classmethod
-    def build(cls, extractor: Extractor, samples: int) -> Self:
-        return cls(extractor.dim, groups=groups_of(samples), samples=samples, sync_on_compute=False)
+    def build(cls, network: Network, samples: int) -> Self:
+        return cls(network.dim, groups=groups_of(samples), samples=samples, sync_on_compute=False)
 
     def update(self, features: Tensor, real: bool, indices: Tensor | None = None) -> None:
         """Adds features [B, D] of reals or fakes; B may be 0. Fakes have numbers [B] where there are groups."""

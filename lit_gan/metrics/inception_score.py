@@ -19,7 +19,7 @@ from lit_gan.metrics.sums import EvaluationMetric
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from lit_gan.metrics.extractors import Extractor
+    from lit_gan.metrics.extractors import Network
 
 SPLITS = 10
 
@@ -52,8 +52,8 @@ class InceptionScore(EvaluationMetric):
         self.add_sum("negative_entropy", splits)
 
     @classmethod
-    def build(cls, extractor: Extractor, samples: int) -> Self:
-        return cls(extractor.num_logits, samples, min(SPLITS, samples), sync_on_compute=False)
+    def build(cls, network: Network, samples: int) -> Self:
+        return cls(network.num_logits, samples, min(SPLITS, samples), sync_on_compute=False)
 
     @classmethod
     def settings(cls, samples: int) -> str:

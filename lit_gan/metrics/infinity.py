@@ -28,7 +28,7 @@ from lit_gan.metrics.spread import GROUPS, groups_of, jackknife, named_errors
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from lit_gan.metrics.extractors import Extractor
+    from lit_gan.metrics.extractors import Network
 
 BLOCKS = 4
 SPANS = (1, 2, 4)  # blocks in a union
@@ -67,8 +67,8 @@ class InfiniteFID(FrechetDistance):
         self.register_buffer("cell_of", cell, persistent=False)  # [N]
 
     @classmethod
-    def build(cls, extractor: Extractor, samples: int) -> Self:
-        return cls(extractor.dim, samples, sync_on_compute=False)
+    def build(cls, network: Network, samples: int) -> Self:
+        return cls(network.dim, samples, sync_on_compute=False)
 
     @classmethod
     def settings(cls, samples: int) -> str:

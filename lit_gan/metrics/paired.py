@@ -23,7 +23,7 @@ from lit_gan.metrics.sums import MeanMetric
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from lit_gan.metrics.extractors import Extractor, Source
+    from lit_gan.metrics.extractors import Network, Source
     from lit_gan.metrics.lpips import Distance, PerceptualNetwork
 
 RANGE = 255.0
@@ -46,11 +46,11 @@ class _Paired(MeanMetric):
         """The numbers [B] of as many pairs."""
 
     @classmethod
-    def build_for(cls, data: Source, extractor: Extractor, samples: int) -> Self:
+    def build_for(cls, data: Source, network: Network, samples: int) -> Self:
         return cls(sync_on_compute=False)
 
     @classmethod
-    def lacks(cls, data: Source, extractor: Extractor, fakes: int) -> str:
+    def lacks(cls, data: Source, network: Network, fakes: int) -> str:
         side = min(data.image_shape[1:])
         if side < cls.side:
             return f"needs images of at least {cls.side} pixels a side, the data have {side}: use larger ones"
@@ -136,11 +136,11 @@ class _Luminance(_Paired):
         self.border = border
 
     @classmethod
-    def build_for(cls, data: Source, extractor: Extractor, samples: int) -> Self:
+    def build_for(cls, data: Source, network: Network, samples: int) -> Self:
         return cls(border_of(data), sync_on_compute=False)
 
     @classmethod
-    def lacks(cls, data: Source, extractor: Extractor, fakes: int) -> str:
+    def lacks(cls, data: Source, network: Network, fakes: int) -> str:
         channels, *sides = data.image_shape
         if channels not in (1, 3, 4):
             return f"takes the luminance of grey or colour images, the data have {channels} channels: leave it out"
@@ -196,12 +196,12 @@ class LPIPS(_Paired):
         self.distance = plain(distance)
 
     @classmethod
-    def build_for(cls, data: Source, extractor: Extractor, samples: int) -> Self:
-        return cls(cast("Distance", extractor), sync_on_compute=False)
+    def build_for(cls, data: Source, network: Network, samples: int) -> Self:
+        return cls(cast("Distance", network), sync_on_compute=False)
 
     @classmethod
-    def lacks(cls, data: Source, extractor: Extractor, fakes: int) -> str:
-        return cast("PerceptualNetwork", extractor).lacks(data)
+    def lacks(cls, data: Source, network: Network, fakes: int) -> str:
+        return cast("PerceptualNetwork", network).lacks(data)
 
     def measure(self, fake: Tensor, real: Tensor) -> Tensor:
         return self.distance(fake, real)

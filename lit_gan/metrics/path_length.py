@@ -24,7 +24,7 @@ from lit_gan.sampling import Batch, Sampleable, decoded, inference, latents, ren
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from lit_gan.metrics.extractors import Extractor, Source
+    from lit_gan.metrics.extractors import Network, Source
     from lit_gan.metrics.lpips import Distance, PerceptualNetwork
     from lit_gan.metrics.reference import Pass
 
@@ -67,12 +67,12 @@ class PerceptualPathLength(EvaluationMetric):
         self.add_state("lengths", [], dist_reduce_fx="cat")
 
     @classmethod
-    def build_for(cls, data: Source, extractor: Extractor, samples: int) -> Self:
-        return cls(cast("Distance", extractor), samples, sync_on_compute=False)
+    def build_for(cls, data: Source, network: Network, samples: int) -> Self:
+        return cls(cast("Distance", network), samples, sync_on_compute=False)
 
     @classmethod
-    def lacks(cls, data: Source, extractor: Extractor, fakes: int) -> str:
-        return cast("PerceptualNetwork", extractor).lacks(data)
+    def lacks(cls, data: Source, network: Network, fakes: int) -> str:
+        return cast("PerceptualNetwork", network).lacks(data)
 
     @classmethod
     def settings(cls, samples: int) -> str:

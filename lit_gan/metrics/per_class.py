@@ -22,7 +22,7 @@ from lit_gan.metrics.sums import Arrays, EvaluationMetric
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from lit_gan.metrics.extractors import Extractor, Source
+    from lit_gan.metrics.extractors import Network, Source
 
 AFFORDABLE = (
     2048**3
@@ -102,11 +102,11 @@ class ClassFID(EvaluationMetric):
         self._known: tuple[Tensor, Tensor] | None = None  # reals [N, D] and their labels [N]
 
     @classmethod
-    def build_for(cls, data: Source, extractor: Extractor, samples: int) -> Self:
-        return cls(extractor.dim, data.num_classes, sync_on_compute=False)
+    def build_for(cls, data: Source, network: Network, samples: int) -> Self:
+        return cls(network.dim, data.num_classes, sync_on_compute=False)
 
     @classmethod
-    def lacks(cls, data: Source, extractor: Extractor, fakes: int) -> str:
+    def lacks(cls, data: Source, network: Network, fakes: int) -> str:
         weights = [weight for weight in data.class_weights or [1.0] if weight > 0]
         if fakes * max(weights) / sum(weights) < ENOUGH:
             # twice the mean, so that chance leaves the rarest class its samples

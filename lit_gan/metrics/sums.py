@@ -16,7 +16,7 @@ from lit_gan.metrics.protocol import Finding
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from lit_gan.metrics.extractors import Extractor, Source
+    from lit_gan.metrics.extractors import Network, Source
     from lit_gan.metrics.reference import Pass
     from lit_gan.sampling import Sampleable
 
@@ -96,20 +96,20 @@ class EvaluationMetric(SumMetric):
     )
 
     @classmethod
-    def build(cls, extractor: Extractor, samples: int) -> Self:
-        """The metric for features of this extractor and exactly `samples` fakes in all."""
+    def build(cls, network: Network, samples: int) -> Self:
+        """The metric for features of `network`, an extractor, and exactly `samples` fakes in all."""
         raise NotImplementedError
 
     @classmethod
-    def build_for(cls, data: Source, extractor: Extractor, samples: int) -> Self:
+    def build_for(cls, data: Source, network: Network, samples: int) -> Self:
         """`build`, for a metric that must know the data: their classes, or their modes.
 
-        Where `network` is "lpips" or "none", it is given in the extractor's place, and to `lacks`.
+        The class's own `network` says which is given, and to `lacks`: the extractor, LPIPS's, or one that is none.
         """
-        return cls.build(extractor, samples)
+        return cls.build(network, samples)
 
     @classmethod
-    def lacks(cls, data: Source, extractor: Extractor, fakes: int) -> str:
+    def lacks(cls, data: Source, network: Network, fakes: int) -> str:
         """Why the metric cannot be had of these, and the remedy, to be read after its name; "" if it can."""
         return ""
 

@@ -28,7 +28,7 @@ from lit_gan.metrics.sums import EvaluationMetric
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from lit_gan.metrics.extractors import Extractor, Source
+    from lit_gan.metrics.extractors import Network, Source
 
 NEAR = 3.0  # standard deviations from the nearest mode
 ENOUGH = 20  # high-quality samples that make a mode captured
@@ -78,7 +78,7 @@ class ModeQuality(EvaluationMetric):
         self.add_sum("good_counts", groups, len(centres))
 
     @classmethod
-    def build_for(cls, data: Source, extractor: Extractor, samples: int) -> Self:
+    def build_for(cls, data: Source, network: Network, samples: int) -> Self:
         assert isinstance(data, Mixture)  # evaluate() asked `lacks`
         centres = torch.from_numpy(np.asarray(data.centres))
         return cls(
@@ -86,12 +86,14 @@ class ModeQuality(EvaluationMetric):
         )
 
     @classmethod
-    def lacks(cls, data: Source, extractor: Extractor, fakes: int) -> str:
+    def lacks(cls, data: Source, network: Network, fakes: int) -> str:
         if not isinstance(data, Mixture):
             return "needs data whose modes are known, such as data=toy"
         modes, dim = data.centres.shape
-        if extractor.dim != dim:
-            return f"needs the points themselves, not features of '{extractor.name}': use metrics.extractor=pixels"
+        if network.dim != dim:
+            return (
+                f"needs the points themselves, not features of '{network.name}': use metrics.extractor=pixels"
+            )
         if fakes < ENOUGH * modes:
             return (
                 f"counts a mode from {ENOUGH} fakes on: use eval.images={2 * ENOUGH * modes} "

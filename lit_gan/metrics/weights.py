@@ -6,7 +6,6 @@ Imports no torch: `lit-gan weights list` answers at once. Reading a file runs no
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import pickle
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from lit_gan.cache import cache_root
-from lit_gan.errors import UserError
+from lit_gan.errors import UserError, nearest
 from lit_gan.metrics.store import locked
 
 if TYPE_CHECKING:
@@ -126,9 +125,7 @@ def hub_folder() -> Path:
 def known(name: str) -> WeightFile:
     """The file called `name` in KNOWN."""
     if name not in KNOWN:
-        near = difflib.get_close_matches(name, KNOWN, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(KNOWN)}"
-        raise UserError(f"no weights are called '{name}'; {hint}")
+        raise UserError(f"no weights are called '{name}'; {nearest(name, KNOWN)}")
     return KNOWN[name]
 
 
