@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lit_gan.errors import UserError
 from lit_gan.pictures import signed
 from lit_gan.sampling import Batch
 
 if TYPE_CHECKING:
     from lit_gan.data.base import ImageData
+    from lit_gan.data.pairs import PairData
     from lit_gan.data.views import Whole
     from lit_gan.module import AdversarialModule
 
@@ -52,7 +54,14 @@ class Sources:
 
 def sources_of(module: AdversarialModule, data: ImageData) -> Sources | None:
     """The sources of `data` for a translator, None for a generator of noise."""
-    return Sources(cast("Whole", data.held_out)) if module.translates else None
+    if not module.translates:
+        return None
+    if module.reads_indices and cast("PairData", data).blends_sources:
+        raise UserError(
+            f"sources of {data.source_name} are resized by bicubic and read as class indices, which it mixes: set "
+            "data.nearest_sources=true (data=paired), or bring them to their size beforehand"
+        )
+    return Sources(cast("Whole", data.held_out))
 
 
 def fakes_of(module: AdversarialModule, wanted: int) -> int:

@@ -572,6 +572,24 @@ def test_shorter_side_is_resized_in_proportion(tmp_path):
     assert np.array_equal(data.part.image[2], original), "nothing to do"
 
 
+def test_class_indices_are_resized_by_the_nearest_pixel(tmp_path):
+    a, b = tmp_path / "a", fill(tmp_path / "b", 1, size=(8, 12))
+    a.mkdir()
+    indices = np.repeat(np.repeat(np.array([[0, 7, 34], [34, 255, 0]], np.uint8), 4, 0), 4, 1)[..., None]
+    write_image(a / "00.png", Picture(indices))
+
+    half = prepared("paired", sources=str(a), path=b, load_size=(4, 6), nearest_sources=True)
+    odd = prepared("paired", sources=str(a), path=b, load_size=(5, 7), nearest_sources=True)
+    mixed = prepared("paired", sources=str(a), path=b, load_size=(5, 7))
+
+    assert np.array_equal(half.part.source[0], indices[::2, ::2])
+    assert set(odd.part.source[0].flat) == {0, 7, 34, 255}
+    assert len(set(mixed.part.source[0].flat)) > 8, "bicubic makes others"
+    assert np.array_equal(odd.part.image[0], mixed.part.image[0]), "only sources are class indices"
+    assert odd.fingerprint != mixed.fingerprint
+    assert (half.blends_sources, odd.blends_sources, mixed.blends_sources) == (False, False, True)
+
+
 def test_sources_of_unpaired_scores_go_round(tmp_path):
     a, b = fill(tmp_path / "a", 2), fill(tmp_path / "b", 5, seed=1)
     held = prepared("unpaired", sources=a, path=b).held_out

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from lit_gan.config import compose
+from lit_gan.data.files import Picture, write_image
 from lit_gan.errors import UserError
 from lit_gan.players import frozen, total
 from lit_gan.regularise import build_regulariser
 from lit_gan.sampling import inference
 from lit_gan.settings import Regularise
+from lit_gan.train import assemble
 from lit_gan.variants.pix2pixhd import Pix2PixHD
 from paired import assert_goes_on_from_its_state, count
 from translators import assert_each_loss_reaches_its_player_alone
@@ -203,6 +207,21 @@ def test_no_layer_of_the_discriminator_mixes_samples():
     alone = torch.cat([module.logits(image[None]) for image in images])
 
     assert torch.allclose(module.logits(images), alone, atol=1e-5)
+
+
+def test_class_indices_that_bicubic_would_mix_stop_the_run(tmp_path):
+    sources, images = tmp_path / "sources", tmp_path / "images"
+    for folder, channels in ((sources, 1), (images, 3)):
+        folder.mkdir()
+        write_image(folder / "0.png", Picture(np.full((32, 32, channels), 2, np.uint8)))
+    settings = [
+        "arch=pix2pixhd", "data=paired", f"data.sources={sources}", f"data.path={images}", "data.load_size=16",
+        "model.labels=3", "model.scales=2", "eval.metrics=[]",
+    ]  # fmt: skip
+
+    with pytest.raises(UserError, match=r"set data\.nearest_sources=true"):
+        assemble(compose(settings))
+    assert assemble(compose([*settings, "data.nearest_sources=true"]))[1].reads_indices
 
 
 def test_what_does_not_fit_is_said():

@@ -31,10 +31,11 @@ def with_channels(picture: Picture, channels: int) -> Pixels:
     raise ValueError(f"has {found} channels, which do not become {channels}")
 
 
-def resized(pixels: Pixels, size: tuple[int, int] | int) -> Pixels:
+def resized(pixels: Pixels, size: tuple[int, int] | int, *, nearest: bool = False) -> Pixels:
     """Resize to (height, width), or the shorter side in proportion, by bicubic with antialias, each channel alone.
 
-    In the same number type: whole numbers are rounded, and cut to their type where bicubic overshoots, as Pillow does it.
+    `nearest` takes the pixel whose centre is nearest instead, for class indices. In the same number type: whole numbers
+    are rounded, and cut to their type where bicubic overshoots, as Pillow does it.
     """
     if isinstance(size, int):
         height, width = pixels.shape[:2]
@@ -42,6 +43,13 @@ def resized(pixels: Pixels, size: tuple[int, int] | int) -> Pixels:
         size = round(height * size / shorter), round(width * size / shorter)
     if pixels.shape[:2] == size:
         return pixels
+    if nearest:
+        rows, columns = (
+            ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+            for old, new in zip(pixels.shape[:2], size, strict=True)
+        )
+        chosen: Pixels = pixels[rows[:, None], columns]
+        return chosen
     planes = [
         np.asarray(
             Image.fromarray(np.ascontiguousarray(pixels[..., c], dtype=np.float32)).resize(

@@ -38,6 +38,7 @@ class Paired(PairData):
         source_channels: int | None = None,
         load_size: int | tuple[int, int] | None = None,  # resize to this, [height, width]; null: as they are
         load_side: int | None = None,  # or the shorter side to this, in proportion
+        nearest_sources: bool = False,  # resize sources by the nearest pixel: for class indices, or masks
         crop_size: int | tuple[int, int] | None = None,  # train on random parts of this size; null: on wholes
         flip: bool = False,  # mirror half of the pairs
         range: tuple[float, float] | None = None,  # of floats: what becomes -1 and 1; null: measured
@@ -64,7 +65,7 @@ class Paired(PairData):
             source_name=path, channels=channels, source_channels=source_channels, load_size=load_size, load_side=load_side,
             crop_size=crop_size, flip=flip, range=range, source_range=source_range, test=test, holdout=holdout,
             max_bad_share=max_bad_share, batch_size=batch_size, workers=workers,
-            max_images=max_images,
+            max_images=max_images, nearest_sources=nearest_sources,
         )  # fmt: skip
 
     def _listings(self, *, test: bool) -> tuple[Listing | None, Listing]:

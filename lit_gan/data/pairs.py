@@ -44,6 +44,7 @@ class PairData(PictureView):
         source_channels: int | None = None,
         load_size: int | tuple[int, int] | None,
         load_side: int | None = None,
+        nearest_sources: bool = False,
         crop_size: int | tuple[int, int] | None,
         flip: bool,
         turn: bool = False,
@@ -69,6 +70,7 @@ class PairData(PictureView):
             raise UserError(f"data.load_side={load_side} is no side; use pixels")
         self.load_size: Size | int | None = load_side or _size(load_size, "load_size")
         self.crop_size = _size(crop_size, "crop_size")
+        self.nearest_sources = nearest_sources
         self.turn, self.mask, self.scale = turn, mask, scale
         self.given = {"image": range, "source": source_range}
         self.test, self.holdout, self.max_images = test, holdout, max_images
@@ -158,7 +160,9 @@ class PairData(PictureView):
         if source is None:
             self._check_grids(images)
             return Part(None, images, True, self.scale)
-        sources = pictures(source, channels=self.source_channels, size=size, max_bad_share=self.max_bad_share)
+        sources = pictures(
+            source, channels=self.source_channels, size=size, nearest=self.nearest_sources, max_bad_share=self.max_bad_share
+        )  # fmt: skip
         if self.unpaired:
             return Part(sources, images, False, self.scale)
         both, of_source, of_image = np.intersect1d(sources.places, images.places, return_indices=True)
@@ -293,6 +297,11 @@ class PairData(PictureView):
     @property
     def source_dtype(self) -> np.dtype[Any]:
         return (self.part.source or self.part.image).dtype
+
+    @property
+    def blends_sources(self) -> bool:
+        """Whether sources are resized by weighing pixels, which no class indices survive."""
+        return self.load_size is not None and not self.nearest_sources
 
     @property
     def fingerprint(self) -> str:

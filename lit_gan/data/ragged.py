@@ -202,18 +202,24 @@ def _check_images(path: str, key: str, images: int, files: int) -> None:
 
 
 def pictures(
-    listing: Listing, *, channels: int | None, size: tuple[int, int] | int | None, max_bad_share: float
+    listing: Listing,
+    *,
+    channels: int | None,
+    size: tuple[int, int] | int | None,
+    max_bad_share: float,
+    nearest: bool = False,
 ) -> Pictures:
-    """The pictures of a listing decoded, from the cache where it has them; `size` as of `resized`, or None: as they are.
+    """The pictures of a listing decoded, from the cache where it has them; `size` and `nearest` as of `resized`, no size:
+    as they are.
 
     All have one depth. With `channels` None they must all have the same number of them, alpha left aside.
     """
-    key = {"ragged": FORMAT, "origin": listing.origin, "channels": channels, "size": size}
+    key = {"ragged": FORMAT, "origin": listing.origin, "channels": channels, "size": size, "nearest": nearest}
     found = cached(
         listing.source_name,
         key,
         _open,
-        lambda folder: _Build(listing, folder, channels, size, max_bad_share).run(),
+        lambda folder: _Build(listing, folder, channels, size, nearest, max_bad_share).run(),
     )
     check_share(listing.source_name, found.skipped, len(listing.names), max_bad_share)
     return found
@@ -247,10 +253,11 @@ class _Build:
         folder: Path,
         channels: int | None,
         size: tuple[int, int] | int | None,
+        nearest: bool,
         bad: float,
     ) -> None:
-        self.listing, self.folder, self.size, self.max_bad_share = listing, folder, size, bad
-        self.channels = channels
+        self.listing, self.folder, self.max_bad_share = listing, folder, bad
+        self.channels, self.size, self.nearest = channels, size, nearest
         self.partial = folder.with_suffix(".partial")
         self.first: tuple[str, Picture] | None = None  # the one that the others have to be like
 
@@ -325,7 +332,7 @@ class _Build:
             self._check_kind(name, picture)
             pixels = with_channels(picture, self.channels or picture.pixels.shape[2])
             return np.ascontiguousarray(
-                pixels if self.size is None else resized(pixels, self.size)
+                pixels if self.size is None else resized(pixels, self.size, nearest=self.nearest)
             ), picture.stored
         except (MemoryError, UserError):
             raise

@@ -7,7 +7,8 @@ shift throughout. Staged as in the paper: train without enhancer at half the siz
 (`run.start_from`), and leave the global part as it is for `fix_global_images`.
 
 `labels=N` makes N maps of a source of one channel, whose 8-bit values are class indices (0 to N - 1; other values, as 255
-for "void", belong to none); such maps must not be interpolated. Without it a source is an image, colours for labels too.
+for "void", belong to none); `data.nearest_sources` resizes such maps. Without it a source is an
+image, colours for labels too.
 Without VGG-19's weights the third term compares pixels and gradients, and says so (`perceptual.about`).
 
 Left out: the maps of instance boundaries, and the encoder for several outputs. `adversarial=relativistic` is R3GAN's game
@@ -161,6 +162,7 @@ class Pix2PixHD(AdversarialModule):
         self.save_hyperparameters(logger=False)
         self.needs, self.latent_dim = ("source", "image"), 0
         self.labels, self.fix_global_images = labels, fix_global_images
+        self.reads_indices = labels > 0
         self.match_weight, self.vgg_weight, self.gamma = match_weight, vgg_weight, gamma
         self.relativistic = adversarial == "relativistic"
         if self.relativistic:
