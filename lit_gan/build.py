@@ -59,6 +59,13 @@ def set_border(config: Config, data: ImageData) -> None:
     data.border = border if border is not None else scale if scale > 1 else 0
 
 
+def variant_of(config: Config) -> type[AdversarialModule]:
+    """The class that a configuration trains."""
+    where, _, name = VARIANTS[config["variant"]].partition(":")
+    kind: type[AdversarialModule] = getattr(import_module(where), name)
+    return kind
+
+
 def module_of(
     config: Config,
     image_shape: tuple[int, int, int],
@@ -72,8 +79,7 @@ def module_of(
 
     `conditions` where labels are vectors; `source_shape` of what a translator is given.
     """
-    where, _, name = VARIANTS[config["variant"]].partition(":")
-    kind: type[AdversarialModule] = getattr(import_module(where), name)
+    kind = variant_of(config)
     keywords = {**config.values.get("model", {}), "optim": dict(config["optim"])}
     if kind.translates:
         if source_shape is None:
@@ -139,5 +145,5 @@ def _networks(config: Config) -> set[str]:
 
 __all__ = [
     "Augment", "Checkpoint", "Eval", "Logger", "Metrics", "Optim", "Run", "Samples", "Trainer",
-    "data_of", "extractor_of", "lpips_of", "module_of", "set_border", "settings",
+    "data_of", "extractor_of", "lpips_of", "module_of", "set_border", "settings", "variant_of",
 ]  # fmt: skip

@@ -13,6 +13,9 @@ from lit_gan.resume import compose_run
 from lit_gan.train import train
 from tiny import translates
 
+LEARNED = (
+    40.0  # FID; collapsed ones have 80 and more, and untrained ones any: the noise of `stylegan`'s has 20
+)
 CLASSES = 5  # of ten that must be there: a collapsed generator has one or two
 GROWING = ["model.stable_images=1700", "model.fade_images=1700"]  # or a third of the budget ends half grown
 MORE = {"progan": GROWING, "stylegan": GROWING}
@@ -35,5 +38,5 @@ def test_arch_learns_the_digits(arch, tmp_path: Path, cache: Path):
     assert evaluations[0]["images_seen"] == 0 < budget <= evaluations[-1]["images_seen"]
     assert trained["fid"]["protocol"]["extractor"] == "classifier"
     assert math.isfinite(trained["fid"]["value"])
-    assert trained["fid"]["value"] < untrained["fid"]["value"] / 3
+    assert trained["fid"]["value"] < min(LEARNED, untrained["fid"]["value"])
     assert trained["modes"]["value"] >= CLASSES

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import importlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -16,13 +15,12 @@ import torch
 import torchvision
 from PIL import Image
 
-from lit_gan.build import module_of
+from lit_gan.build import module_of, variant_of
 from lit_gan.config import compose, names
 from lit_gan.module import AdversarialModule, Batch
 from lit_gan.networks.vgg import layer_names
 from lit_gan.resume import compose_run
 from lit_gan.train import train
-from lit_gan.variants import VARIANTS
 
 ARCHS = names("arch")
 SECOND_STAGE = ["model.pretrain_images=0", "model.vgg=none"]
@@ -102,8 +100,7 @@ def arguments(arch: str, *more: str) -> list[str]:
 
 def translates(arch: str) -> bool:
     """Whether the arch makes images of images."""
-    where, _, name = VARIANTS[compose([f"arch={arch}"])["variant"]].partition(":")
-    return bool(getattr(importlib.import_module(where), name).translates)
+    return variant_of(compose([f"arch={arch}"])).translates
 
 
 def _data(arch: str) -> list[str]:

@@ -7,7 +7,8 @@ that the generator was given.
 
 Differs: images are in [-1, 1] with tanh where the paper has [0, 1] with a sigmoid, z is Gaussian where it is uniform,
 Adam by default (the paper: `optim.name=sgd optim.lr=0.1 optim.beta1=0.5`, both slowly annealed), and the loss that does
-not saturate. The generator's dropout is in training only. Left out: the experiment on image tags.
+not saturate. The generator's dropout is in training only. `batch_norm` in the generator is an addition, off by default.
+Left out: the experiment on image tags.
 """
 
 from __future__ import annotations
@@ -39,19 +40,23 @@ class Generator(nn.Module):
         label_width: int,
         width: int,
         dropout: float,
+        *,
+        batch_norm: bool,
     ) -> None:
         super().__init__()
         self.num_classes, self.image_shape = num_classes, image_shape
         self.of_z = nn.Linear(latent_dim, z_width)
         self.of_label = nn.Linear(num_classes, label_width)
+        self.norm = nn.BatchNorm1d(z_width + label_width) if batch_norm else nn.Identity()
         self.joint = nn.Linear(z_width + label_width, width)
+        self.joint_norm = nn.BatchNorm1d(width) if batch_norm else nn.Identity()
         self.to_image = nn.Linear(width, prod(image_shape))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         y = as_vector(label, self.num_classes).to(z.dtype)
-        h = F.relu(torch.cat([self.of_z(z), self.of_label(y)], dim=1))
-        h = F.relu(self.joint(self.dropout(h)))
+        h = F.relu(self.norm(torch.cat([self.of_z(z), self.of_label(y)], dim=1)))
+        h = F.relu(self.joint_norm(self.joint(self.dropout(h))))
         return torch.tanh(self.to_image(self.dropout(h))).view(-1, *self.image_shape)
 
 
@@ -87,6 +92,7 @@ class Discriminator(nn.Module):
 
 class CGAN(AdversarialModule):
     optim_defaults: ClassVar[Optim] = Optim(lr=2e-4, beta1=0.5)
+    mixes_samples: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -98,10 +104,12 @@ class CGAN(AdversarialModule):
         z_width: int = 200,  # units of the noise alone
         label_width: int = 1000,  # of the label alone
         width: int = 1200,  # of both
+        batch_norm: bool = False,  # in the generator; not in the paper
         d_image_units: int = 240,  # maxout units of the image alone
         d_label_units: int = 50,  # of the label alone
         d_units: int = 240,  # of both
-        dropout: float = 0.5,
+        dropout: float = 0.5,  # in the discriminator
+        g_dropout: float = 0.5,  # in the generator
         optim: dict[str, object] | None = None,
     ) -> None:
         super().__init__(optim)
@@ -111,7 +119,9 @@ class CGAN(AdversarialModule):
         classes = self.condition(conditional, num_classes)
         self.loss = LOSSES["non_saturating"]
         self.latent_dim = latent_dim
-        self.generator = Generator(image_shape, classes, latent_dim, z_width, label_width, width, dropout)
+        self.generator = Generator(
+            image_shape, classes, latent_dim, z_width, label_width, width, g_dropout, batch_norm=batch_norm
+        )
         self.discriminator = Discriminator(
             image_shape, classes, d_image_units, d_label_units, d_units, dropout
         )
