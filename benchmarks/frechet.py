@@ -3,7 +3,7 @@
 One process, all sides in turn, medians of the ratios. The reals' root is cached, as it is from the second evaluation of a
 run on; what making it takes is printed beside.
 
-    python benchmarks/frechet.py [--dim 2048] [--samples 4000] [--rounds 3] [--threads 2]
+    python benchmarks/frechet.py [--dim 2048] [--samples 4000] [--rounds 7] [--threads 2]
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name, value in (("dim", 2048), ("samples", 4000), ("rounds", 3), ("threads", 2)):
+    for name, value in (("dim", 2048), ("samples", 4000), ("rounds", 7), ("threads", 2)):
         parser.add_argument(f"--{name}", type=int, default=value)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
