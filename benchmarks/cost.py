@@ -1,7 +1,7 @@
 """What an arch costs: seconds per kimg of its own preset, and that against `dcgan`'s, on one thread.
 
 Every arch trains for about `--seconds`, in each of `--rounds` passes over all of them; the median over rounds of the run's
-own `speed/images_per_second`, its first flush left out. Those that draw from noise see the digits at 32x32x1, the others
+own clock, up to its first flush left out. Those that draw from noise see the digits at 32x32x1, the others
 pictures of noise: 64x64x3, to be made from as many, or four times as large as their sources. Growing archs are timed
 grown up, those with a first stage of one player in their second.
 
@@ -24,10 +24,12 @@ from PIL import Image
 
 from lit_gan.build import variant_of
 from lit_gan.config import compose, names
+from lit_gan.module import AdversarialModule
 from lit_gan.resume import compose_run
+from lit_gan.super_resolution import SuperResolver
 from lit_gan.train import train
 
-FIRST = 10  # steps between flushes
+FLUSH_EVERY = 16  # steps: as many lazy ones, of every fourth or sixteenth, in each stretch
 GROWN = ["model.stable_images=1", "model.fade_images=1"]
 MORE: dict[str, list[str]] = {
     "progan": GROWN,
@@ -35,56 +37,57 @@ MORE: dict[str, list[str]] = {
     **{arch: ["model.pretrain_images=0"] for arch in ("srgan", "esrgan", "realesrgan")},
 }
 NEEDS_VGG = ("adain",)
-UNPAIRED = ("cyclegan", "cut", "fastcut", "adain")
-ENLARGE = ("srgan", "esrgan", "realesrgan")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--archs", nargs="+", default=names("arch"), choices=names("arch"), metavar="ARCH")
+    parser.add_argument("--archs", nargs="+", choices=names("arch"), metavar="ARCH")
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--vgg", help="weights of VGG-19, without which `adain` is left out")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    archs = [arch for arch in args.archs if args.vgg or arch not in NEEDS_VGG]
+    if args.archs is not None and not args.vgg and (asked := set(args.archs) & set(NEEDS_VGG)):
+        parser.error(f"{', '.join(asked)}: give weights by --vgg")
+    archs = args.archs or [arch for arch in names("arch") if args.vgg or arch not in NEEDS_VGG]
     with tempfile.TemporaryDirectory(prefix="lit-gan-cost-") as name:
         folder = Path(name)
         draw(folder / "pictures")
-        few = {arch: speed(arch, FIRST * 4, args, folder / f"{arch}-calibration") for arch in archs}
+        calibrated = {arch: speed(arch, FLUSH_EVERY * 2, args, folder / f"{arch}-first") for arch in archs}
         found: dict[str, list[float]] = {arch: [] for arch in archs}
         for turn in range(args.rounds):
             for arch in archs:
-                steps = max(FIRST * 3, round(args.seconds * few[arch] / batch_of(arch)))
+                flushes = round(args.seconds * calibrated[arch] / images_a_step(arch) / FLUSH_EVERY)
+                steps = FLUSH_EVERY * (1 + max(flushes, 1))
                 found[arch].append(speed(arch, steps, args, folder / f"{arch}-{turn}"))
     cost = {arch: 1000 / statistics.median(speeds) for arch, speeds in found.items()}
     against = cost.get("dcgan")
     print(f"{args.threads} thread(s), {args.rounds} rounds, torch {torch.__version__}\n")
-    print("| arch | batch | s per kimg | times dcgan |\n| --- | ---: | ---: | ---: |")
+    print("| arch | images a step | s per kimg | times dcgan |\n| --- | ---: | ---: | ---: |")
     for arch, seconds in cost.items():
-        ratio = f"{seconds / against:.1f}" if against and not translates(arch) else ""
-        print(f"| `{arch}` | {batch_of(arch)} | {seconds:,.2f} | {ratio} |")
+        ratio = f"{seconds / against:.1f}" if against and not kind_of(arch).translates else ""
+        print(f"| `{arch}` | {images_a_step(arch)} | {seconds:,.2f} | {ratio} |")
 
 
-def translates(arch: str) -> bool:
-    return variant_of(compose([f"arch={arch}"])).translates
+def kind_of(arch: str) -> type[AdversarialModule]:
+    return variant_of(compose([f"arch={arch}"]))
 
 
-def batch_of(arch: str) -> int:
+def images_a_step(arch: str) -> int:
     config = compose([f"arch={arch}"])
-    batch: int = config.get("data.batch_size") * config.get("optim.d_steps_per_g_step")
-    return batch  # images in a step
+    images: int = config.get("data.batch_size") * config.get("optim.d_steps_per_g_step")
+    return images
 
 
 def speed(arch: str, steps: int, args: argparse.Namespace, run: Path) -> float:
     """Images per second of a run of so many steps."""
     settings = [
         f"arch={arch}", *data_of(arch, run.parent / "pictures"), *MORE.get(arch, []), f"run.dir={run.parent}",
-        f"run.name={run.name}", f"run.images={steps * batch_of(arch)}", "eval.metrics=[]", "eval.at_start=false",
-        "trainer.accelerator=cpu", "trainer.progress=false", "logger=csv", f"logger.every={FIRST}",
+        f"run.name={run.name}", f"run.images={steps * images_a_step(arch)}", "eval.metrics=[]", "eval.at_start=false",
+        "trainer.accelerator=cpu", "trainer.progress=false", "logger=csv", f"logger.every={FLUSH_EVERY}",
         "samples.rows=1", "samples.columns=1",
     ]  # fmt: skip
     if arch in NEEDS_VGG:
@@ -92,17 +95,23 @@ def speed(arch: str, steps: int, args: argparse.Namespace, run: Path) -> float:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         train(compose_run(settings))
     with (run / "metrics.csv").open(newline="") as file:
-        speeds = [float(v) for row in csv.DictReader(file) if (v := row["speed/images_per_second"])]
-    return statistics.median(speeds[1:])
+        rows = [row for row in csv.DictReader(file) if row["speed/hours"]]
+    images, hours = (float(rows[-1][name]) - float(rows[0][name]) for name in ("kimg", "speed/hours"))
+    return images * 1000 / (hours * 3600)
 
 
 def data_of(arch: str, pictures: Path) -> list[str]:
-    if not translates(arch):
+    kind = kind_of(arch)
+    if not kind.translates:
         return ["data=digits"]
-    if arch in ENLARGE:
+    if issubclass(kind, SuperResolver):
         return ["data=super-resolution", f"data.path={pictures}/b", "data.scale=4", "data.crop_size=64"]
-    kind = "unpaired" if arch in UNPAIRED else "paired"
-    return [f"data={kind}", f"data.path={pictures}/b", f"data.sources={pictures}/a", "data.crop_size=64"]
+    return [
+        "data=paired" if kind.needs_pairs else "data=unpaired",
+        f"data.path={pictures}/b",
+        f"data.sources={pictures}/a",
+        "data.crop_size=64",
+    ]
 
 
 def draw(folder: Path) -> None:

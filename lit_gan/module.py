@@ -51,7 +51,10 @@ class AdversarialModule(Alternation):
     )
 
     translates: ClassVar[bool] = False  # whether generate() makes an image of batch["source"]
-    reads_indices: bool = False  # whether the values of batch["source"] are class indices
+    needs_pairs: ClassVar[bool] = (
+        False  # of a translator: whether batch["image"] must show what the source does
+    )
+    reads_indices: bool = False  # of a translator: whether the values of batch["source"] are class indices
     takes_style: ClassVar[bool] = (
         False  # of a translator: whether it reads batch["style"] too, an image of any size
     )

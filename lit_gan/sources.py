@@ -54,14 +54,24 @@ class Sources:
 
 def sources_of(module: AdversarialModule, data: ImageData) -> Sources | None:
     """The sources of `data` for a translator, None for a generator of noise."""
+    return Sources(cast("Whole", data.held_out)) if module.translates else None
+
+
+def check_sources(module: AdversarialModule, data: ImageData) -> None:
+    """Raise a `UserError` where a translator cannot learn from what `data` pair, or from how they resize it."""
     if not module.translates:
-        return None
-    if module.reads_indices and cast("PairData", data).blends_sources:
+        return
+    pairs = cast("PairData", data)
+    if module.needs_pairs and pairs.unpaired:
+        raise UserError(
+            f"{type(module).__name__} learns from pairs, and {data.source_name} is given as two domains: use data=paired, "
+            "or arch=cyclegan or cut"
+        )
+    if module.reads_indices and pairs.blends_sources:
         raise UserError(
             f"sources of {data.source_name} are resized by bicubic and read as class indices, which it mixes: set "
-            "data.nearest_sources=true (data=paired), or bring them to their size beforehand"
+            "data.nearest_sources=true (data=paired), or bring them to their size and leave data.load_size out"
         )
-    return Sources(cast("Whole", data.held_out))
 
 
 def fakes_of(module: AdversarialModule, wanted: int) -> int:

@@ -61,6 +61,7 @@ class SuperResolver(AdversarialModule):
     """
 
     translates: ClassVar[bool] = True
+    needs_pairs: ClassVar[bool] = True
     refuses: ClassVar[Mapping[str, str]] = REFUSED
 
     adversarial: str  # "non_saturating", or a name of RELATIVE

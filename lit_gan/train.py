@@ -42,7 +42,7 @@ from lit_gan.module import AdversarialModule
 from lit_gan.resume import Plan
 from lit_gan.run import RunFolder, check_free, new_run, write_text
 from lit_gan.settings import Trainer
-from lit_gan.sources import fakes_of, sources_of
+from lit_gan.sources import check_sources, fakes_of, sources_of
 from lit_gan.strategy import FlatReduceStrategy
 from lit_gan.transfer import Start, begin, origin_of
 
@@ -240,6 +240,7 @@ def assemble(
         latents=shape != data.image_shape,
         source_shape=data.source_shape,
     )
+    check_sources(module, data)
     module.sources = sources_of(module, data)
     module.decoder = data.decoder(bounded=module.bounded)
     if module.decoder is not None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from lit_gan.config import compose
 from lit_gan.metrics import Inception
+from lit_gan.train import assemble
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -163,3 +165,25 @@ def test_sheet_shows_the_last_grid_of_each_first_seed(tmp_path):
     made = Image.open(tmp_path / "sheet.png").convert("RGB")
     assert made.size == (24, 48)  # one grid: b has none yet
     assert made.getpixel((12, 36)) == (200, 200, 200)
+
+
+def test_cost_of_each_arch_is_timed_on_data_that_it_takes(tmp_path: Path) -> None:
+    import cost
+
+    cost.draw(tmp_path)
+    for arch in ("dcgan", "wgan", "pix2pix", "cyclegan", "esrgan"):
+        data, module, _, _ = assemble(
+            compose([f"arch={arch}", "eval.metrics=[]", *cost.data_of(arch, tmp_path)])
+        )
+
+        assert cost.images_a_step(arch) == module.images_per_step
+        assert data.train_shape == ((3, 64, 64) if cost.kind_of(arch).translates else (1, 32, 32))
+
+
+def test_results_leave_translators_to_their_own_scripts() -> None:
+    import results
+
+    assert [arch for arch in ("gat", "cut", "srgan", "wgan") if not results.translates(arch)] == [
+        "gat",
+        "wgan",
+    ]

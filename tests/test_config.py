@@ -9,12 +9,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from lit_gan.build import module_of, settings
+from lit_gan.build import module_of, settings, variant_of
 from lit_gan.config import Config, compose, configs_folder, known_keys, names, parse
 from lit_gan.data import DATA
 from lit_gan.errors import UserError
 from lit_gan.listing import listing, origins
 from lit_gan.settings import SECTIONS
+from lit_gan.super_resolution import SuperResolver
 from lit_gan.variants import VARIANTS
 
 SHAPES = {"toy": (2, 1, 1), "digits": (1, 32, 32)}
@@ -258,12 +259,9 @@ def test_every_arch_fits_every_data_source(arch, data):
         settings(config, name)
 
 
-SUPER_RESOLUTION = ("srgan", "esrgan", "realesrgan")
-
-
 def built(config: Config, shape: tuple[int, int, int]) -> torch.nn.Module:
     channels, height, width = shape
-    scale = config["data"].get("scale", 4) if config["variant"] in SUPER_RESOLUTION else 1
+    scale = config["data"].get("scale", 4) if issubclass(variant_of(config), SuperResolver) else 1
     of_source = config["data"].get("source_channels") or channels
     with torch.device("meta"):
         return module_of(config, shape, 10, source_shape=(of_source, height // scale, width // scale))
@@ -282,6 +280,16 @@ def test_every_experiment_builds_its_networks(name):
     assert name.startswith(f"{config['arch']}-"), "named after its arch and its data"
     assert config.get("run.images") >= 50_000
     assert sum(p.numel() for p in module.parameters()) > 1e5
+
+
+@pytest.mark.parametrize("name", names("experiment"))
+def test_published_setting_does_not_change_with_the_preset_of_its_arch(name):
+    config = compose([f"experiment={name}"])
+    inert = {"optim.lr_end", "optim.decay_images"} if config.get("optim.lr_schedule") == "constant" else set()
+
+    inherited = {key for key, origin in config.origins.items() if origin.startswith("configs/arch/")}
+
+    assert {key for key in inherited - inert if key.startswith(("model.", "optim."))} == set()
 
 
 R3GAN_COUNTS = {  # of the networks that the paper's code makes

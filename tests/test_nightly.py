@@ -13,9 +13,7 @@ from lit_gan.resume import compose_run
 from lit_gan.train import train
 from tiny import translates
 
-LEARNED = (
-    40.0  # FID; collapsed ones have 80 and more, and untrained ones any: the noise of `stylegan`'s has 20
-)
+LEARNED = 40.0  # FID; a share of the untrained one's would not do: the noise of `stylegan`'s has 20
 CLASSES = 5  # of ten that must be there: a collapsed generator has one or two
 GROWING = ["model.stable_images=1700", "model.fade_images=1700"]  # or a third of the budget ends half grown
 MORE = {"progan": GROWING, "stylegan": GROWING}

@@ -108,6 +108,20 @@ def test_both_players_learn_the_class(arch: str) -> None:
         assert not torch.allclose(a, b)
 
 
+def test_cgan_rests_its_dropout_and_normalises_its_generator_where_asked_to() -> None:
+    plain, normed = (CGAN(num_classes=10, batch_norm=norm, g_dropout=0.0) for norm in (False, True))
+    z, label = torch.randn(8, 100), torch.arange(8)
+
+    assert count(normed.generator) - count(plain.generator) == 2 * (200 + 1000 + 1200)  # gains and biases
+    assert torch.equal(plain.generator(z, label), plain.generator(z, label)), "no dropout in training"
+    images = plain.generator(z, label)
+    assert not torch.equal(plain.discriminator(images, label), plain.discriminator(images, label))
+    hidden: list[torch.Tensor] = []
+    normed.generator.joint_norm.register_forward_hook(lambda layer, given, made: hidden.append(made))
+    normed.generator(z, label)
+    assert torch.allclose(hidden[0].mean(0), torch.zeros(1200), atol=1e-5)
+
+
 def test_acgan_names_the_class_of_reals_and_of_fakes() -> None:
     module = tiny_module("acgan").eval()
     batch = tiny_batch(module)

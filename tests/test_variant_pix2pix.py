@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from lit_gan.config import compose
 from lit_gan.errors import UserError
 from lit_gan.players import total
 from lit_gan.regularise import build_regulariser
 from lit_gan.sampling import inference
 from lit_gan.settings import Regularise
+from lit_gan.train import assemble
 from lit_gan.variants.pix2pix import ImageNorm, Pix2Pix, UNet
 from paired import assert_goes_on_from_its_state, count
 from translators import assert_each_loss_reaches_its_player_alone
@@ -204,6 +207,23 @@ def test_bfloat16_losses_are_near_and_compiled_gradients_are_right(adversarial):
         total(module.discriminator_loss(batch)).backward()
     for a, b in zip(eager.discriminator.parameters(), compiled.discriminator.parameters(), strict=True):
         assert torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("arch", ["pix2pix", "pix2pixhd"])
+def test_two_domains_are_refused_by_those_that_learn_from_pairs(arch, tmp_path):
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        Image.new("RGB", (32, 32)).save(folder / "0.png")
+    domains = [
+        "data=unpaired",
+        f"data.sources={tmp_path / 'a'}",
+        f"data.path={tmp_path / 'b'}",
+        "data.crop_size=32",
+    ]
+
+    with pytest.raises(UserError, match=r"learns from pairs.*arch=cyclegan"):
+        assemble(compose([f"arch={arch}", *domains, "eval.metrics=[]"]))
+    assert assemble(compose(["arch=cut", *domains, "eval.metrics=[]"]))[1].translates
 
 
 def test_stages_follow_from_the_crops_and_what_does_not_fit_is_said():

@@ -85,7 +85,6 @@ STAGES: dict[str, tuple[int, ...]] = {  # images seen, where not all parameters 
     "stylegan": (0, 24, 48),
 }
 SCALES: dict[str, int] = {"srgan": 4, "esrgan": 4, "realesrgan": 4}  # of what makes images larger
-UNPAIRED = ("cyclegan", "cut", "fastcut", "adain")
 COMMON = [
     "data.batch_size=8", "logger=csv", "trainer.accelerator=cpu", "trainer.precision=32",
     "eval.metrics=[]", "eval.at_start=false", "trainer.progress=false", "logger.every=3",
@@ -114,7 +113,8 @@ def _data(arch: str) -> list[str]:
     sides = [f"data.path={folder}/b", f"data.sources={folder}/a", "data.crop_size=16", "data.flip=true",
              "data.channels=1", "data.source_channels=1"]  # fmt: skip
     weights = [f"model.vgg={random_vgg()}"] if arch == "adain" else []
-    return ["data=unpaired" if arch in UNPAIRED else "data=paired", *sides, *weights]
+    kind = variant_of(compose([f"arch={arch}"]))
+    return ["data=paired" if kind.needs_pairs else "data=unpaired", *sides, *weights]
 
 
 @functools.cache

@@ -214,7 +214,9 @@ def pictures(
 
     All have one depth. With `channels` None they must all have the same number of them, alpha left aside.
     """
-    key = {"ragged": FORMAT, "origin": listing.origin, "channels": channels, "size": size, "nearest": nearest}
+    key = {"ragged": FORMAT, "origin": listing.origin, "channels": channels, "size": size}
+    if nearest and size is not None:
+        key["nearest"] = True
     found = cached(
         listing.source_name,
         key,

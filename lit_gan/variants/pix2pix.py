@@ -114,6 +114,7 @@ class UNet(nn.Module):
 class Pix2Pix(AdversarialModule):
     optim_defaults: ClassVar[Optim] = Optim(lr=2e-4, beta1=0.5, beta2=0.999)
     translates: ClassVar[bool] = True
+    needs_pairs: ClassVar[bool] = True
     refuses: ClassVar[Mapping[str, str]] = {
         "fake_consistency": "whose fakes are judged beside their sources",
         "z_consistency": "whose noise is dropout",

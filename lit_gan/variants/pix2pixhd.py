@@ -7,9 +7,8 @@ shift throughout. Staged as in the paper: train without enhancer at half the siz
 (`run.start_from`), and leave the global part as it is for `fix_global_images`.
 
 `labels=N` makes N maps of a source of one channel, whose 8-bit values are class indices (0 to N - 1; other values, as 255
-for "void", belong to none); `data.nearest_sources` resizes such maps. Without it a source is an
-image, colours for labels too.
-Without VGG-19's weights the third term compares pixels and gradients, and says so (`perceptual.about`).
+for "void", belong to none); `data.nearest_sources` resizes such maps. Without it a source is an image, colours for
+labels too. Without VGG-19's weights the third term compares pixels and gradients, and says so (`perceptual.about`).
 
 Left out: the maps of instance boundaries, and the encoder for several outputs. `adversarial=relativistic` is R3GAN's game
 (arXiv:2501.05441) at every scale, of patches at the same place, with R1 and R2 by patch as in pix2pix.
@@ -129,6 +128,7 @@ class MultiScale(nn.Module):
 class Pix2PixHD(AdversarialModule):
     optim_defaults: ClassVar[Optim] = Optim(lr=2e-4, beta1=0.5, beta2=0.999)
     translates: ClassVar[bool] = True
+    needs_pairs: ClassVar[bool] = True
     mixes_samples: ClassVar[bool] = False
     refuses: ClassVar[Mapping[str, str]] = {
         "fake_consistency": "whose fakes are judged beside their sources",
