@@ -29,7 +29,6 @@ from lit_gan.resume import compose_run
 from lit_gan.super_resolution import SuperResolver
 from lit_gan.train import train
 
-FLUSH_EVERY = 16  # steps: as many lazy ones, of every fourth or sixteenth, in each stretch
 GROWN = ["model.stable_images=1", "model.fade_images=1"]
 MORE: dict[str, list[str]] = {
     "progan": GROWN,
@@ -56,12 +55,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lit-gan-cost-") as name:
         folder = Path(name)
         draw(folder / "pictures")
-        calibrated = {arch: speed(arch, FLUSH_EVERY * 2, args, folder / f"{arch}-first") for arch in archs}
+        calibrated = {arch: speed(arch, stretch(arch) * 2, args, folder / f"{arch}-first") for arch in archs}
         found: dict[str, list[float]] = {arch: [] for arch in archs}
         for turn in range(args.rounds):
             for arch in archs:
-                flushes = round(args.seconds * calibrated[arch] / images_a_step(arch) / FLUSH_EVERY)
-                steps = FLUSH_EVERY * (1 + max(flushes, 1))
+                steps = stretch(arch)
+                steps *= 1 + max(round(args.seconds * calibrated[arch] / images_a_step(arch) / steps), 1)
                 found[arch].append(speed(arch, steps, args, folder / f"{arch}-{turn}"))
     cost = {arch: 1000 / statistics.median(speeds) for arch, speeds in found.items()}
     against = cost.get("dcgan")
@@ -76,6 +75,11 @@ def kind_of(arch: str) -> type[AdversarialModule]:
     return variant_of(compose([f"arch={arch}"]))
 
 
+def stretch(arch: str) -> int:
+    """Steps between flushes: as many lazy ones, of every fourth or sixteenth, in each; translators have none."""
+    return 4 if kind_of(arch).translates else 16
+
+
 def images_a_step(arch: str) -> int:
     config = compose([f"arch={arch}"])
     images: int = config.get("data.batch_size") * config.get("optim.d_steps_per_g_step")
@@ -87,7 +91,7 @@ def speed(arch: str, steps: int, args: argparse.Namespace, run: Path) -> float:
     settings = [
         f"arch={arch}", *data_of(arch, run.parent / "pictures"), *MORE.get(arch, []), f"run.dir={run.parent}",
         f"run.name={run.name}", f"run.images={steps * images_a_step(arch)}", "eval.metrics=[]", "eval.at_start=false",
-        "trainer.accelerator=cpu", "trainer.progress=false", "logger=csv", f"logger.every={FLUSH_EVERY}",
+        "trainer.accelerator=cpu", "trainer.progress=false", "logger=csv", f"logger.every={stretch(arch)}",
         "samples.rows=1", "samples.columns=1",
     ]  # fmt: skip
     if arch in NEEDS_VGG:
