@@ -104,7 +104,8 @@ def translates(arch: str) -> bool:
 
 def _data(arch: str) -> list[str]:
     """The digits, or for a translator pictures made here."""
-    if not translates(arch):
+    kind = variant_of(compose([f"arch={arch}"]))
+    if not kind.translates:
         return ["data.image_size=16"]
     folder = pictures()
     if arch in SCALES:
@@ -113,7 +114,6 @@ def _data(arch: str) -> list[str]:
     sides = [f"data.path={folder}/b", f"data.sources={folder}/a", "data.crop_size=16", "data.flip=true",
              "data.channels=1", "data.source_channels=1"]  # fmt: skip
     weights = [f"model.vgg={random_vgg()}"] if arch == "adain" else []
-    kind = variant_of(compose([f"arch={arch}"]))
     return ["data=paired" if kind.needs_pairs else "data=unpaired", *sides, *weights]
 
 
