@@ -82,6 +82,25 @@ def test_the_penalty_by_differences_tends_to_the_gradients() -> None:
     assert slope == pytest.approx(exact, rel=0.1)  # a mean of 4000 squares of one normal variable: 2 %
 
 
+@pytest.mark.parametrize("penalty", ["exact", "approx"])
+def test_r1_is_the_slope_at_the_real_itself_which_is_all_levels_at_once(penalty: str) -> None:
+    module = tiny(penalty=penalty)
+    with torch.no_grad():  # a discriminator that tells its levels apart
+        module.discriminator.patches.weight.mul_(torch.tensor([3.0, 1.0, -1.0, 0.3]).view(1, 4, 1, 1))
+    x = torch.rand(1, 1, 16, 16) * 2 - 1
+    noise = GAT.noise([x] * 4)
+    inputs = x.clone().requires_grad_()
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        logits = module.logits(torch.cat([(1 - t) * inputs + n for t, n in zip(T, noise, strict=True)], 1))
+        (gradient,) = torch.autograd.grad(logits.sum(), inputs)
+
+    draws = 1 if penalty == "exact" else 4000
+    many = [n.expand(draws, -1, -1, -1) for n in noise]
+    found = module.judged([x.expand(draws, -1, -1, -1)], many, None)[1].item()
+
+    assert found == pytest.approx(gradient.square().sum().item(), rel=1e-4 if penalty == "exact" else 0.1)
+
+
 def test_both_penalties_train_all_of_the_discriminator() -> None:
     for penalty in ("exact", "approx"):
         module = tiny(penalty=penalty)
@@ -99,7 +118,7 @@ def test_differences_replay_the_augmentation() -> None:
     module.shown_alike = lambda *images: calls.append(len(images)) or images
     module.discriminator_loss({"image": torch.rand(2, 1, 16, 16)})
 
-    assert calls == [8, 8]  # four levels and the four moved ones, of the reals and of the fakes
+    assert calls == [2, 8]  # a real and the moved one; four levels of a fake and the four moved ones
 
 
 def test_the_learning_rate_falls_with_the_width() -> None:

@@ -298,9 +298,9 @@ class GAT(AdversarialModule):
         label = self.label(batch)
         with torch.no_grad():
             fake = self.levels(batch)
-        real = (batch["image"].to(fake[0].dtype),) * LEVELS
-        noise, fake_noise = self.noise(real), self.noise(fake)
-        real_logits, r1 = self.judged(real, noise, label)
+        real = batch["image"].to(fake[0].dtype)
+        noise, fake_noise = self.noise((real,) * LEVELS), self.noise(fake)
+        real_logits, r1 = self.judged([real], noise, label)
         fake_logits, r2 = self.judged(fake, fake_noise, label)
         self.observe(real_logits, fake_logits)
         return {
@@ -321,20 +321,25 @@ class GAT(AdversarialModule):
     def judged(
         self, levels: Sequence[Tensor], noise: Sequence[Tensor], label: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Logits [B] and the mean squared norm of their gradient at `levels`, a scalar."""
+        """Logits [B] and the mean squared norm of their gradient at `levels`, a scalar.
+
+        One level is a real: it is all four at once, so that a step along it moves them together.
+        """
+        copies, given = LEVELS // len(levels), len(levels)
         if self.penalty == "exact":
             # attention written out: the fused kernels have no second derivative
             with self.exact(), sdpa_kernel(SDPBackend.MATH):
                 inputs = torch.stack([level.float() for level in levels], dim=1).requires_grad_()
-                logits = self.verdict(self.shown_alike(*inputs.unbind(1)), noise, label)
+                logits = self.verdict(self.shown_alike(*inputs.unbind(1)) * copies, noise, label)
                 return logits, squared_norm(logits, inputs).mean()
         # bfloat16 would round the logits by more than they differ, and be punished for it
         with torch.autocast(self.device.type, enabled=False):
             still = [level.float() for level in levels]
             moved = [level + self.sigma * torch.randn_like(level) for level in still]
             seen = self.shown_alike(*still, *moved)  # the same augmentation, and below the same noise
-            logits = self.verdict(seen[:LEVELS], noise, label)
-            return logits, finite_difference(self.verdict(seen[LEVELS:], noise, label), logits, self.sigma)
+            logits = self.verdict(seen[:given] * copies, noise, label)
+            moved_logits = self.verdict(seen[given:] * copies, noise, label)
+            return logits, finite_difference(moved_logits, logits, self.sigma)
 
     def verdict(self, levels: Sequence[Tensor], noise: Sequence[Tensor], label: Tensor | None) -> Tensor:
         """Logits [B] of the levels, each under its noise."""
