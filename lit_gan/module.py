@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from lit_gan.alternation import Alternation
 from lit_gan.conditions import Conditions, Kind
+from lit_gan.data.base import dequantised
 from lit_gan.ema import EMA
 from lit_gan.errors import UserError
 from lit_gan.freezing import freeze_first
@@ -48,6 +49,9 @@ class AdversarialModule(Alternation):
     )
     mixes_samples: ClassVar[bool] = (
         True  # whether a layer of the discriminator does, as batch norm: reals and fakes then go through apart
+    )
+    dequantises: ClassVar[bool] = (
+        False  # whether the discriminator sees reals with noise within their 8-bit level
     )
 
     translates: ClassVar[bool] = False  # whether generate() makes an image of batch["source"]
@@ -236,6 +240,8 @@ class AdversarialModule(Alternation):
 
     def losses(self, player: Player, batch: Batch) -> Losses:
         """All terms of `player`'s loss: the variant's own and those of `regularise.*`."""
+        if player == "d" and self.dequantises and self.decoder is None:
+            batch = {**batch, self.real_key: dequantised(batch[self.real_key])}  # once, for all terms
         terms = self.discriminator_loss(batch) if player == "d" else self.generator_loss(batch)
         return terms if self.regularise is None else {**terms, **self.regularise.terms(player, self, batch)}
 

@@ -33,6 +33,7 @@ from lit_gan.variants.sngan import SNGAN
 from lit_gan.variants.stylegan import StyleGAN
 from lit_gan.variants.stylegan2 import ModulatedConv, ModulatedUpConv, StyleGAN2
 from lit_gan.variants.wgan_gp import WGANGP
+from tiny import tiny_module
 
 TINY: dict[str, dict[str, Any]] = {
     "gan": {"widths": [16], "d_widths": [8]},
@@ -296,6 +297,17 @@ def test_class_norm_starts_as_plain_batch_norm_and_then_scales_each_sample_by_it
 
     expected = torch.where(label[:, None, None, None] == 1, 2 * plain + 0.5, plain)
     torch.testing.assert_close(norm(inputs, label), expected)
+
+
+@pytest.mark.parametrize("arch", ["dcgan", "wgan", "acgan", "infogan"])
+def test_dcgans_initialisation_leaves_no_bias_and_knows_every_batch_norm(arch: str) -> None:
+    module = tiny_module(arch)
+    for name, parameter in module.named_parameters():
+        if name.endswith("bias"):
+            assert not parameter.any(), name
+    gains = [m.weight for m in module.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    assert gains
+    assert all(0 < gain.std() < 0.1 for gain in gains)
 
 
 def test_dequantised_levels_fill_the_range_without_overlap() -> None:

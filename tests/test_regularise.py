@@ -112,6 +112,29 @@ def test_averages_of_logits_start_at_the_first_and_move_by_one_minus_decay_on_al
 
 
 @arch
+def test_consistency_is_zero_where_nothing_is_moved(arch):
+    """Also without augmentation, where the verdict of the variant's own loss is one side of the difference."""
+    keys = [key for key in ("consistency", "fake_consistency") if key not in tiny_module(arch).refuses]
+    module = tiny_module(arch, *(f"regularise.{key}=1" for key in keys))
+    if not keys:
+        return
+    module.regularise.moved = lambda images: images
+    module.discriminator.eval()  # no dropout, no power iteration
+
+    with frozen(module.generator.parameters()):
+        terms = module.losses("d", tiny_batch(module))
+
+    assert {key: round(terms[key].item(), 9) for key in keys} == dict.fromkeys(keys, 0.0)
+
+
+def test_cgan_with_dropout_in_its_generator_refuses_what_compares_two_of_its_images():
+    for key in ("z_consistency", "z_diversity"):
+        assert tiny_module("cgan", f"regularise.{key}=1").regularise is not None  # the preset has none
+        with pytest.raises(UserError, match=r"dropout \(model.g_dropout\)"):
+            tiny_module("cgan", f"regularise.{key}=1", "model.g_dropout=0.5")
+
+
+@arch
 def test_variant_is_regularised_by_whatever_it_does_not_refuse(arch):
     refused = tiny_module(arch).refuses
     assert set(refused) <= set(KEYS)

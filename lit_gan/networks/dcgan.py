@@ -72,9 +72,11 @@ class Discriminator(nn.Sequential):
 
 
 def init_normal(layer: nn.Module) -> None:
-    """Weights from N(0, 0.02), gains of batch norm from N(1, 0.02), shifts 0."""
+    """Weights from N(0, 0.02), gains of batch norm from N(1, 0.02), biases and shifts 0."""
     if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
         nn.init.normal_(layer.weight, 0.0, 0.02)
-    elif isinstance(layer, nn.BatchNorm2d):
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    elif isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
         nn.init.normal_(layer.weight, 1.0, 0.02)
         nn.init.zeros_(layer.bias)

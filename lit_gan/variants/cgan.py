@@ -125,6 +125,10 @@ class CGAN(AdversarialModule):
         self.discriminator = Discriminator(
             image_shape, classes, d_image_units, d_label_units, d_units, dropout
         )
+        if g_dropout:  # of this run, not of the class
+            self.refuses = dict.fromkeys(  # type: ignore[misc]
+                ("z_consistency", "z_diversity"), "whose generator draws dropout (model.g_dropout) beside z"
+            )
         self.finish()
 
     def discriminator_loss(self, batch: Batch) -> Losses:

@@ -19,7 +19,6 @@ from typing import ClassVar
 
 import torch
 
-from lit_gan.data.base import dequantised
 from lit_gan.losses import LOSSES
 from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.networks.resnet import Discriminator, Generator, discriminator_widths, generator_widths
@@ -37,6 +36,7 @@ class SNGAN(AdversarialModule):
         decay_images=32_000_000,  # 100,000 generator steps x 5 x 64
     )
     mixes_samples: ClassVar[bool] = False
+    dequantises: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -65,10 +65,9 @@ class SNGAN(AdversarialModule):
         self.finish()
 
     def discriminator_loss(self, batch: Batch) -> Losses:
-        real = batch["image"] if self.decoder is not None else dequantised(batch["image"])  # [B, C, H, W]
         with torch.no_grad():
-            fake = self.fakes(batch)
-        real_logits, fake_logits = self.judge(real, fake, self.label(batch))
+            fake = self.fakes(batch)  # [B, C, H, W]
+        real_logits, fake_logits = self.judge(batch["image"], fake, self.label(batch))
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
     def generator_loss(self, batch: Batch) -> Losses:

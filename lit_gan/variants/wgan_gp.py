@@ -1,9 +1,10 @@
 """WGAN-GP: a critic held to slope 1 by a gradient penalty (Gulrajani et al. 2017, arXiv:1704.00028).
 
-The residual networks of the paper's CIFAR-10 experiments (appendix F), with everything around them: five
-critic steps per generator step, a generator batch of twice the critic's, dequantised reals, no normalisation
-in the critic. `conditional` adds what its labelled rows have: class-conditional batch norm in the generator
-and an AC-GAN head (arXiv:1610.09585) on the critic, on reals with weight 1 and on fakes with 0.1.
+The residual networks of the paper's CIFAR-10 experiments (appendix F), with everything around them: five critic steps
+per generator step, a generator batch of twice the critic's, dequantised reals, a learning rate that falls linearly to 0
+over 100,000 generator steps, no normalisation in the critic. `conditional` adds what its labelled rows have:
+class-conditional batch norm in the generator and an AC-GAN head (arXiv:1610.09585) on the critic, on reals with weight 1
+and on fakes with 0.1.
 
 Other sizes than 32x32 keep the rule: the generator doubles from the base grid, the critic halves
 once less, then two blocks. Differs: the generator's labels are the batch's, so that they follow the data's
@@ -18,7 +19,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lit_gan.data.base import dequantised
 from lit_gan.losses import LOSSES, auxiliary
 from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.networks.conv import channels_last
@@ -51,8 +51,16 @@ class Critic(nn.Sequential):
 
 
 class WGANGP(AdversarialModule):
-    optim_defaults: ClassVar[Optim] = Optim(lr=2e-4, beta1=0.0, beta2=0.9, d_steps_per_g_step=5)
+    optim_defaults: ClassVar[Optim] = Optim(
+        lr=2e-4,
+        beta1=0.0,
+        beta2=0.9,
+        d_steps_per_g_step=5,
+        lr_schedule="linear",
+        decay_images=32_000_000,  # 100,000 generator steps x 5 x 64
+    )
     relative: ClassVar[bool] = True
+    dequantises: ClassVar[bool] = True
     refuses: ClassVar[Mapping[str, str]] = {
         "dragan": "which has a gradient penalty of its own",
     }
@@ -83,7 +91,7 @@ class WGANGP(AdversarialModule):
         self.finish()
 
     def discriminator_loss(self, batch: Batch) -> Losses:
-        real = batch["image"] if self.decoder is not None else dequantised(batch["image"])  # [B, C, H, W]
+        real = batch["image"]  # [B, C, H, W]
         with torch.no_grad():
             fake = self.fakes(batch).to(real.dtype)
         seen = self.shown(torch.cat([real, fake]))
