@@ -221,9 +221,13 @@ class AdversarialModule(Alternation):
         with torch.autocast(self.device.type, enabled=False):
             still = [batch.detach().float() for batch in batches]
             moved = [batch + sigma * torch.randn_like(batch) for batch in still]
-            seen = self.shown_alike(*still, *moved)
-            logits = self.logits(torch.cat(seen[: len(still)]), label)
-            return logits, squared_slope(self.logits(torch.cat(seen[len(still) :]), label), logits, sigma)
+            seen = torch.cat(self.shown_alike(*still, *moved))
+            if self.mixes_samples:
+                logits, moved_logits = (self.logits(part, label) for part in seen.chunk(2))
+            else:  # in one pass: the power iteration of a spectral norm moves with each
+                labels = None if label is None else torch.cat([label, label])
+                logits, moved_logits = self.logits(seen, labels).chunk(2)
+            return logits, squared_slope(moved_logits, logits, sigma)
 
     def observe(self, real_logits: Tensor, fake_logits: Tensor) -> None:
         """Tell who listens how D judged; every `discriminator_loss` calls it once. Costs nothing where nobody does."""
@@ -237,6 +241,11 @@ class AdversarialModule(Alternation):
         if self.regularise is None:
             return fake_logits
         return self.regularise.kept(fake_logits, self.images_seen)
+
+    @property
+    def slope_interval(self) -> int:
+        """Discriminator updates from one penalty of `regularise.*` on its slopes to the next."""
+        return 1 if self.regularise is None else self.regularise.slope_interval
 
     def losses(self, player: Player, batch: Batch) -> Losses:
         """All terms of `player`'s loss: the variant's own and those of `regularise.*`."""
@@ -273,6 +282,10 @@ class AdversarialModule(Alternation):
     def configure_optimizers(self) -> list[Optimizer]:
         """`[discriminator, generator]`: disjoint, and together all trainable parameters."""
         return [
-            self.make_optimizer(self.discriminator.parameters(), self.optim.d_lr or self.optim.lr),
+            self.make_optimizer(
+                self.discriminator.parameters(),
+                self.optim.d_lr or self.optim.lr,
+                lazy_interval=self.slope_interval,
+            ),
             self.make_optimizer(self.generator.parameters(), self.optim.lr),
         ]

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from lit_gan.losses import LOSSES, least_squares_generator, relativistic_discriminator, relativistic_generator
 from lit_gan.module import AdversarialModule, Losses
-from lit_gan.penalties import squared_norm
+from lit_gan.penalties import SLOPES, squared_norm
 
 RELATIVE: Mapping[str, str] = {  # keys of `regularise` that the relativistic game has no use for: why
-    "dragan": "whose relativistic game has gradient penalties of its own",
+    **dict.fromkeys(SLOPES, "whose relativistic game has gradient penalties of its own"),
     "top_k": "whose relativistic game compares pairs",
 }
 

@@ -7,18 +7,23 @@ are unweighted.
 
 >>> import torch
 >>> x = torch.randn(5, 2, requires_grad=True)
->>> zero_centred(x @ torch.tensor([3.0, 4.0]), x).item()
+>>> squared_norm(x @ torch.tensor([3.0, 4.0]), x).mean().item()
 25.0
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 Penalty = Literal["exact", "approx"]  # by the gradient itself, or by finite differences
+SLOPES = ("r1", "r2", "gradient_penalty", "dragan")  # what `regularise.*` has of them
+OWN: Mapping[str, str] = dict.fromkeys(
+    SLOPES, "which has a gradient penalty of its own"
+)  # who refuses them: why
 
 
 def input_gradient(logits: Tensor, inputs: Tensor) -> Tensor:
@@ -31,18 +36,11 @@ def input_gradient(logits: Tensor, inputs: Tensor) -> Tensor:
 
 
 def squared_norm(logits: Tensor, inputs: Tensor) -> Tensor:
-    """The squared norm of each sample's input gradient, [B]."""
-    return input_gradient(logits, inputs).square().sum(1)
+    """The squared norm of each sample's input gradient, [B]; its mean is R1 at reals, R2 at fakes.
 
-
-def zero_centred(logits: Tensor, inputs: Tensor) -> Tensor:
-    """Mean squared norm of the input gradient: R1 at reals, R2 at fakes.
-
-    Mescheder et al. 2018, arXiv:1801.04406, eq. 9.
-
-    The paper's weight is gamma / 2.
+    Mescheder et al. 2018, arXiv:1801.04406, eq. 9; the paper's weight is gamma / 2.
     """
-    return squared_norm(logits, inputs).mean()
+    return input_gradient(logits, inputs).square().sum(1)
 
 
 def squared_slope(moved_logits: Tensor, logits: Tensor, sigma: float) -> Tensor:
@@ -57,7 +55,7 @@ def squared_slope(moved_logits: Tensor, logits: Tensor, sigma: float) -> Tensor:
 
 
 def finite_difference(moved_logits: Tensor, logits: Tensor, sigma: float) -> Tensor:
-    """The mean of `squared_slope`, which tends to `zero_centred`."""
+    """The mean of `squared_slope`, which tends to that of `squared_norm`."""
     return squared_slope(moved_logits, logits, sigma).mean()
 
 

@@ -1,4 +1,4 @@
-"""The terms that `regularise.*` adds to a variant's own losses: LeCam, consistency, DRAGAN, top-k; all weights 0: none."""
+"""The terms that `regularise.*` adds to a variant's own losses; all weights 0: none. See docs/regularisation.md."""
 
 from __future__ import annotations
 
@@ -11,9 +11,17 @@ from torch import Tensor, nn
 
 from lit_gan.augment.diffaugment import DiffAugment
 from lit_gan.errors import UserError
-from lit_gan.penalties import one_centred
+from lit_gan.penalties import SLOPES, interpolate, one_centred
 from lit_gan.players import Batch, Losses, Player
-from lit_gan.regularisers import difference, highest, lecam, mirrored_at_random, perturbed
+from lit_gan.regularisers import (
+    difference,
+    filters,
+    highest,
+    lecam,
+    mirrored_at_random,
+    orthogonality,
+    perturbed,
+)
 from lit_gan.schedules import linear
 from lit_gan.settings import Regularise
 
@@ -22,7 +30,9 @@ if TYPE_CHECKING:
 
 OF_IMAGES = ("consistency", "fake_consistency")  # they shift what they compare
 OFF = {"top_k": 1.0}  # the value of a key that asks for nothing, where it is not 0
-KEYS = ("lecam", "consistency", "fake_consistency", "z_consistency", "z_diversity", "dragan", "top_k")
+KEYS = (
+    "lecam", "consistency", "fake_consistency", "z_consistency", "z_diversity", *SLOPES, "orthogonal", "top_k",
+)  # fmt: skip
 
 
 class Anchors(nn.Module):
@@ -102,13 +112,26 @@ class Regulariser(nn.Module):
             real = module.reals(batch)
             known = real_logits if module.augment is None else None
             found["consistency"] = c.consistency * self._moved(module, batch, real, self.moved(real), known)
-        found.update(self._of_fakes(module, batch))
-        if c.dragan:
+        slopes = module.d_updates % self.slope_interval == 0
+        found.update(self._of_fakes(module, batch, slopes=slopes))
+        if slopes and c.r1:
+            found["r1"] = c.interval * c.r1 / 2 * self._squared_slope(module, batch, module.reals(batch))
+        if slopes and c.dragan:
             with module.exact():
                 around = perturbed(module.reals(batch))
                 logits = module.logits(module.shown(around), module.label(batch))
-                found["dragan"] = c.dragan * one_centred(logits, around)
+                found["dragan"] = c.interval * c.dragan * one_centred(logits, around)
         return found
+
+    @property
+    def slope_interval(self) -> int:
+        """Discriminator updates from one penalty of its slopes to the next; 1 where none is asked for."""
+        return self.chosen.interval if any(getattr(self.chosen, key) for key in SLOPES) else 1
+
+    def _squared_slope(self, module: AdversarialModule, batch: Batch, images: Tensor) -> Tensor:
+        c = self.chosen
+        logits, slopes = module.sloped(images, label=module.label(batch), penalty=c.penalty, sigma=c.sigma)
+        return slopes.mean() / logits[0].numel()  # that of one logit, whatever the number of patches
 
     def moved(self, images: Tensor) -> Tensor:
         """T: [B, C, H, W] shifted by up to an eighth of the sides, and mirrored where `mirror` says so."""
@@ -124,9 +147,10 @@ class Regulariser(nn.Module):
         a, b = module.shown_alike(still, moved)
         return difference(module.logits(a, label) if known is None else known, module.logits(b, label))
 
-    def _of_fakes(self, module: AdversarialModule, batch: Batch) -> Losses:
+    def _of_fakes(self, module: AdversarialModule, batch: Batch, *, slopes: bool) -> Losses:
         c, found = self.chosen, Losses()
-        if not (c.fake_consistency or c.z_consistency):
+        slopes = slopes and bool(c.r2 or c.gradient_penalty)
+        if not (c.fake_consistency or c.z_consistency or slopes):
             return found
         with torch.no_grad():
             z = module.latents(batch)
@@ -138,16 +162,26 @@ class Regulariser(nn.Module):
             with torch.no_grad():
                 near = module.fakes({**batch, "z": z + c.z_sigma * torch.randn_like(z)})
             found["z_consistency"] = c.z_consistency * self._moved(module, batch, fake, near, None)
+        if slopes and c.r2:
+            found["r2"] = c.interval * c.r2 / 2 * self._squared_slope(module, batch, fake)
+        if slopes and c.gradient_penalty:
+            with module.exact():
+                between = interpolate(module.shown(module.reals(batch)).float(), module.shown(fake))
+                term = one_centred(module.logits(between, module.label(batch)), between)
+            found["gradient_penalty"] = c.interval * c.gradient_penalty * term
         return found
 
     def _of_generator(self, module: AdversarialModule, batch: Batch) -> Losses:
-        c = self.chosen
-        if not c.z_diversity:
-            return {}
-        z = module.latents(batch)
-        near = z + c.z_sigma * torch.randn_like(z)
-        pair = (module.fakes({**batch, "z": noise}) for noise in (z, near))
-        return {"z_diversity": -c.z_diversity * difference(*pair)}
+        c, found = self.chosen, Losses()
+        if c.z_diversity:
+            z = module.latents(batch)
+            near = z + c.z_sigma * torch.randn_like(z)
+            pair = (module.fakes({**batch, "z": noise}) for noise in (z, near))
+            found["z_diversity"] = -c.z_diversity * difference(*pair)
+        if c.orthogonal:
+            products = [orthogonality(matrix) for matrix in filters(module.generator)]
+            found["orthogonal"] = c.orthogonal * torch.stack(products).sum()
+        return found
 
     def advance(self) -> None:
         """After a discriminator update."""
@@ -183,6 +217,16 @@ def build_regulariser(
         raise UserError(
             f"regularise.top_k={chosen.top_k} must be above 0: it is the share of fakes that G learns from"
         )
+    if chosen.penalty == "approx" and (chosen.r1 or chosen.r2):
+        if any(isinstance(layer, nn.Dropout) and layer.p for layer in module.discriminator.modules()):
+            raise UserError(
+                f"regularise.penalty=approx compares two passes, and {name}'s discriminator draws dropout in each: use "
+                "exact, or model.dropout=0"
+            )
+        if not chosen.sigma:
+            raise UserError(
+                "regularise.sigma=0 leaves nothing to compare: take 0.01, or regularise.penalty=exact"
+            )
     if not asked:
         return None
     return Regulariser(chosen, images // 2 if chosen.top_k_images is None else chosen.top_k_images)

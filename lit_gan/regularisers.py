@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def orthogonality(matrix: Tensor) -> Tensor:
@@ -21,6 +21,18 @@ def orthogonality(matrix: Tensor) -> Tensor:
     with torch.autocast(matrix.device.type, enabled=False):
         gram = matrix @ matrix.t()
         return (gram - torch.diag(gram.diagonal())).square().sum()
+
+
+def filters(network: nn.Module) -> list[Tensor]:
+    """Weights of linear and convolutional layers as matrices, a row for each output; not those of embeddings."""
+    found = []
+    for layer in network.modules():
+        weight = getattr(layer, "weight", None)
+        if isinstance(weight, nn.Parameter) and weight.ndim > 1 and not isinstance(layer, nn.Embedding):
+            found.append(
+                (weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight).flatten(1)
+            )
+    return found
 
 
 def lecam(real_logits: Tensor, fake_logits: Tensor, real_anchor: Tensor, fake_anchor: Tensor) -> Tensor:

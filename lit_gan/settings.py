@@ -61,7 +61,16 @@ class Regularise:
     z_consistency: float = 0.0  # of D at G(z) and at G(z + dz); zCR: 20
     z_diversity: float = 0.0  # in G: keeps G(z) and G(z + dz) apart; zCR: 0.5
     z_sigma: float = 0.05  # of dz
+    r1: float = 0.0  # gamma: D's squared slope at reals, times gamma / 2
+    r2: float = 0.0  # the same at fakes
+    penalty: Literal["exact", "approx"] = (
+        "exact"  # r1 and r2 by the gradient itself, or by finite differences
+    )
+    sigma: float = 0.01  # noise of the finite differences
+    gradient_penalty: float = 0.0  # D's slope between reals and fakes held to 1; WGAN-GP: 10
     dragan: float = 0.0  # D's slope at noisy reals held to 1; DRAGAN: 10
+    interval: int = 1  # discriminator updates from one penalty of its slopes to the next, then times it
+    orthogonal: float = 0.0  # products of G's different filters, squared; BigGAN: 1e-4
     top_k: float = 1.0  # share of fakes, those that D likes best, that G learns from at last; paper: 0.5
     top_k_images: int | None = None  # over which the share falls from 1 to it; null: half of run.images
 
@@ -191,7 +200,10 @@ AT_LEAST: dict[str, float] = {  # the smallest value that makes sense; null is l
     **dict.fromkeys(("augment.images", "augment.interval"), 1),
     **dict.fromkeys(("augment.p", "augment.p_end", "metrics.border"), 0),
     "augment.target": -1,
-    **dict.fromkeys((f"regularise.{key.name}" for key in fields(Regularise) if key.name != "mirror"), 0),
+    **dict.fromkeys(
+        (f"regularise.{key.name}" for key in fields(Regularise) if type(key.default) is float), 0
+    ),
+    **dict.fromkeys(("regularise.interval", "regularise.top_k_images"), 1),
     **dict.fromkeys(
         ("seed", "data.workers", "checkpoint.every_minutes", "eval.max_share", "eval.standing_batches"), 0
     ),

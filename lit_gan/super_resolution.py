@@ -24,6 +24,7 @@ from lit_gan.losses import (
 )
 from lit_gan.module import AdversarialModule, Batch, Losses, Player
 from lit_gan.networks.vgg import PerceptualFeatures
+from lit_gan.penalties import SLOPES
 
 Shape = tuple[int, int, int]
 
@@ -36,7 +37,7 @@ REFUSED: Mapping[str, str] = {
     "z_diversity": "which has no z",
 }
 REFUSED_WITH_PAIRS: Mapping[str, str] = {
-    "dragan": "whose relativistic pairs have gradient penalties of their own",
+    **dict.fromkeys(SLOPES, "whose relativistic pairs have gradient penalties of their own"),
     "top_k": "whose loss compares pairs",
 }
 

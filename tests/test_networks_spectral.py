@@ -145,7 +145,7 @@ def test_a_gradient_penalty_differentiates_through_the_norm() -> None:
                 h = network.attention(h)
         h = F.relu(h).sum((2, 3))
         logits = network.head(h).squeeze(1) + (network.embed(label) * h).sum(1)
-        (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)  # zero_centred is in float32
+        (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)  # squared_norm is in float32
         return gradient.square().sum((1, 2, 3)).mean()
 
     weights = [network.blocks[1].conv1.weight, network.attention.query.weight, network.head.weight]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_gan.module import AdversarialModule
-from lit_gan.penalties import input_gradient, interpolate, one_centred, squared_norm, zero_centred
+from lit_gan.penalties import input_gradient, interpolate, one_centred, squared_norm
 from tiny import tiny_batch, tiny_module
 
 RANKS = pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def linear(inputs: Tensor, weight: Tensor) -> Tensor:
 def test_r1_of_a_linear_discriminator_is_the_squared_norm_of_its_weights(shape: tuple[int, ...]) -> None:
     weight, inputs = torch.randn(shape), torch.randn(5, *shape, requires_grad=True)
 
-    penalty = zero_centred(linear(inputs, weight), inputs)
+    penalty = squared_norm(linear(inputs, weight), inputs).mean()
 
     torch.testing.assert_close(penalty, weight.square().sum())
 
@@ -58,14 +58,14 @@ def test_penalties_are_per_sample_then_averaged() -> None:
     logits = inputs.square().sum(1)  # gradient 2x
 
     assert squared_norm(logits, inputs).tolist() == [4.0, 36.0]
-    assert zero_centred(logits, inputs).item() == 20.0
+    assert squared_norm(logits, inputs).mean().item() == 20.0
     assert one_centred(logits, inputs).item() == pytest.approx((1 + 25) / 2)
 
 
 def test_penalties_can_be_minimised() -> None:
     weight, inputs = torch.randn(6, requires_grad=True), torch.randn(5, 6, requires_grad=True)
 
-    zero_centred(linear(inputs, weight), inputs).backward()
+    squared_norm(linear(inputs, weight), inputs).mean().backward()
 
     assert weight.grad is not None
     torch.testing.assert_close(weight.grad, 2 * weight.detach())

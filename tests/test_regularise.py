@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
 
 import processes
 from lit_gan.config import compose
 from lit_gan.errors import UserError
+from lit_gan.penalties import SLOPES, interpolate, one_centred
 from lit_gan.players import frozen, total
 from lit_gan.regularise import KEYS, Anchors
-from lit_gan.regularisers import difference, highest, lecam, mirrored_at_random, perturbed
+from lit_gan.regularisers import (
+    difference,
+    filters,
+    highest,
+    lecam,
+    mirrored_at_random,
+    orthogonality,
+    perturbed,
+)
 from lit_gan.resume import compose_run
 from lit_gan.train import train
 from tiny import ARCHS, TRAINED, arguments, largest_difference, state, tiny_batch, tiny_module, tiny_run
@@ -142,6 +153,7 @@ def test_variant_is_regularised_by_whatever_it_does_not_refuse(arch):
         with pytest.raises(UserError, match=rf"regularise\.{key} is not for"):
             tiny_module(arch, f"regularise.{key}={ASKED[key]}")
     asked = [key for key in KEYS if key not in refused]
+    of_g = {"z_diversity", "orthogonal", "top_k"}
     settings = [f"regularise.{key}={ASKED[key]}" for key in asked]
     module = tiny_module(arch, *settings)
     batch = tiny_batch(module)
@@ -153,12 +165,13 @@ def test_variant_is_regularised_by_whatever_it_does_not_refuse(arch):
         total(terms).backward()
 
     assert set(terms) - set(first) == {"lecam"}  # nothing to be drawn to before
-    of_d = set(asked) - {"z_diversity", "top_k"}
+    of_d = set(asked) - of_g
     assert of_d <= set(terms)
     assert all(terms[key].item() > 0 for key in of_d)
     assert all(p.grad is None for p in module.generator.parameters())
-    if "z_diversity" in asked:
-        assert module.losses("g", batch)["z_diversity"].item() < 0
+    of_g = {key: term.item() for key, term in module.losses("g", batch).items() if key in of_g & set(asked)}
+    assert set(of_g) == {"z_diversity", "orthogonal"} & set(asked)
+    assert of_g.get("z_diversity", -1) < 0 < of_g.get("orthogonal", 1)
 
 
 @arch
@@ -183,6 +196,99 @@ def test_generator_learns_from_the_fakes_that_the_discriminator_likes(arch):
                 x.reshape(len(x), -1).mean(1) for x in (logits, best)
             )  # of patches: whole images
             assert of_best.min() >= of_all.sort(descending=True).values[: len(of_best)].min()
+
+
+SLOPED = [(arch, "exact") for arch in ARCHS] + [
+    (arch, "approx") for arch in ("dcgan", "sngan", "biggan", "pix2pixhd", "srgan", "infogan")
+]
+
+
+@pytest.mark.parametrize(("arch", "penalty"), SLOPED)
+def test_r1_is_the_squared_slope_at_the_reals(arch, penalty, monkeypatch):
+    """By hand: the gradient of all logits together, or of each along the noise that all images were given."""
+    if "r1" in tiny_module(arch).refuses:
+        return
+    calm = ["model.dropout=0"] if arch in ("gan", "ns-gan", "cgan", "acgan") else []  # or two passes differ
+    asked = ["regularise.r1=3", f"regularise.penalty={penalty}", "regularise.sigma=1e-4"]
+    module = tiny_module(arch, *asked, *calm)
+    batch = tiny_batch(module)
+    still = module.reals(batch).clone().requires_grad_()
+    noise = torch.randn_like(still)
+    logits = copy.deepcopy(module).logits(still, module.label(batch))  # a pass moves the power iteration
+    sums = logits.reshape(len(logits), -1).sum(1)
+    rows = [torch.autograd.grad(s, still, retain_graph=True)[0] for s in sums]  # [B, C, H, W] of each
+    exact = sum(rows).square().sum() / len(rows)
+    along = sum((row * noise).sum().square() for row in rows) / len(rows)
+    module.observe(logits, logits)
+
+    monkeypatch.setattr(torch, "randn_like", lambda images: noise)
+    found = module.regularise.terms("d", module, batch)["r1"]
+
+    expected = 3 / 2 * (exact if penalty == "exact" else along) / logits[0].numel()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-4 if penalty == "exact" else 0.05)
+
+
+def test_penalties_of_the_slope_are_taken_lazily_and_as_much_stronger():
+    """Adam's rate and moments are corrected for the updates without them (Karras 2020, appendix B)."""
+    asked = [f"regularise.{key}=1" for key in SLOPES]
+    often, seldom = (tiny_module("ns-gan", *asked, f"regularise.interval={k}") for k in (1, 4))
+    seldom.load_state_dict(often.state_dict())
+    batch = tiny_batch(often)
+    found = []
+    for module, updates in ((often, 0), (seldom, 4), (seldom, 5)):
+        module.d_updates = updates
+        torch.manual_seed(0)
+        found.append(module.losses("d", batch))
+
+    for key in SLOPES:
+        assert found[1][key].item() == pytest.approx(4 * found[0][key].item(), rel=1e-5)
+        assert key not in found[2]
+    rates = [module.configure_optimizers() for module in (often, seldom)]
+    c = 4 / 5
+    assert [d.defaults["lr"] / g.defaults["lr"] for d, g in rates] == pytest.approx(
+        [0.2, 0.2 * c]
+    )  # the preset: 4e-4 and 2e-3
+    assert rates[1][0].defaults["betas"] == pytest.approx([beta**c for beta in rates[0][0].defaults["betas"]])
+    assert rates[1][1].defaults["betas"] == rates[0][1].defaults["betas"]
+
+
+def test_gradient_penalty_is_wgan_gps():
+    module = tiny_module("ns-gan", "regularise.gradient_penalty=10")
+    batch = tiny_batch(module)
+    torch.manual_seed(0)
+    found = module.losses("d", batch)["gradient_penalty"]
+
+    torch.manual_seed(0)
+    module.discriminator_loss(batch)  # draws what it drew
+    fake = module.fakes({**batch, "z": module.latents(batch)}).detach()
+    between = interpolate(batch["image"], fake)
+    torch.testing.assert_close(found, 10 * one_centred(module.logits(between), between))
+
+
+def test_orthogonal_term_is_over_all_filters_of_the_generator_but_embeddings():
+    layers = nn.ModuleDict(
+        {
+            "conv": nn.Conv2d(2, 3, 3),
+            "up": nn.ConvTranspose2d(4, 5, 3),
+            "linear": nn.Linear(6, 7),
+            "norm": nn.BatchNorm2d(3),
+            "label": nn.Embedding(8, 9),
+        }
+    )
+    assert [tuple(m.shape) for m in filters(layers)] == [(3, 18), (5, 36), (7, 6)]
+    module = tiny_module("dcgan", "regularise.orthogonal=0.5")
+    expected = sum(orthogonality(matrix) for matrix in filters(module.generator))
+    assert len(filters(module.generator)) == 3
+    torch.testing.assert_close(module.losses("g", tiny_batch(module))["orthogonal"], 0.5 * expected)
+
+
+def test_approximate_slopes_are_refused_where_dropout_would_be_compared():
+    with pytest.raises(
+        UserError, match=r"discriminator draws dropout in each: use exact, or model.dropout=0"
+    ):
+        tiny_module("cgan", "regularise.r1=1", "regularise.penalty=approx")
+    with pytest.raises(UserError, match="sigma=0 leaves nothing"):
+        tiny_module("dcgan", "regularise.r1=1", "regularise.penalty=approx", "regularise.sigma=0")
 
 
 def test_generator_terms_keep_images_apart_by_the_paper():

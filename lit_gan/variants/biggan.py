@@ -17,6 +17,7 @@ labels are the batch's, where the paper's are uniform; batch norm and spectral n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from itertools import pairwise
 from math import prod
@@ -111,6 +112,7 @@ class BigGAN(AdversarialModule):
         ema_start=81_920_000,  # 20,000 generator steps
     )
     mixes_samples: ClassVar[bool] = False
+    refuses: ClassVar[Mapping[str, str]] = {"orthogonal": "which has its own (model.orthogonal_weight)"}
     truncates: ClassVar[bool] = True
     standing_batches: int = 100
 

@@ -28,6 +28,7 @@ from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.networks.patch import PatchDiscriminator
 from lit_gan.networks.translator import STRIDE, Translator, blocks_for, check_shapes
 from lit_gan.patchwise import PatchGame
+from lit_gan.penalties import SLOPES
 from lit_gan.settings import Optim
 
 Domain = Literal["source", "image"]
@@ -118,7 +119,7 @@ class CycleGAN(AdversarialModule):
     mixes_samples: ClassVar[bool] = False
     refuses: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(
-            ("consistency", "fake_consistency", "dragan"), "which has a discriminator for each domain"
+            ("consistency", "fake_consistency", *SLOPES), "which has a discriminator for each domain"
         ),
         **dict.fromkeys(("z_consistency", "z_diversity"), "which has no z"),
     }

@@ -34,7 +34,7 @@ from lit_gan.losses import relativistic_discriminator, relativistic_generator
 from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.networks.attention import Attention, RMSNorm, Rotary, SwiGLU, position_table, rms_norm
 from lit_gan.networks.spectral import Embedding
-from lit_gan.penalties import finite_difference, squared_norm
+from lit_gan.penalties import OWN, finite_difference, squared_norm
 from lit_gan.settings import Optim
 
 LEVELS = 4  # images that the generator makes on its way
@@ -247,7 +247,7 @@ class GAT(AdversarialModule):
     bounded: ClassVar[bool] = False
     relative: ClassVar[bool] = True
     refuses: ClassVar[Mapping[str, str]] = {
-        "dragan": "which has a gradient penalty of its own",
+        **OWN,
         "top_k": "whose loss compares pairs",
         "consistency": "which judges all levels of its generator together",
         "fake_consistency": "which judges all levels of its generator together",

@@ -201,6 +201,10 @@ class InfoGAN(AdversarialModule):
     def configure_optimizers(self) -> list[Optimizer]:
         of_generator = [*self.generator.parameters(), *self.q.parameters()]
         return [
-            self.make_optimizer(self.discriminator.parameters(), self.optim.d_lr or self.optim.lr),
+            self.make_optimizer(
+                self.discriminator.parameters(),
+                self.optim.d_lr or self.optim.lr,
+                lazy_interval=self.slope_interval,
+            ),
             self.make_optimizer(of_generator, self.optim.lr),
         ]

@@ -116,7 +116,9 @@ class Pix2Pix(AdversarialModule):
     translates: ClassVar[bool] = True
     needs_pairs: ClassVar[bool] = True
     refuses: ClassVar[Mapping[str, str]] = {
-        "fake_consistency": "whose fakes are judged beside their sources",
+        **dict.fromkeys(
+            ("fake_consistency", "r2", "gradient_penalty"), "whose fakes are judged beside their sources"
+        ),
         "z_consistency": "whose noise is dropout",
         "z_diversity": "whose noise is dropout",
     }

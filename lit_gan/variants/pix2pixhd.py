@@ -131,7 +131,9 @@ class Pix2PixHD(AdversarialModule):
     needs_pairs: ClassVar[bool] = True
     mixes_samples: ClassVar[bool] = False
     refuses: ClassVar[Mapping[str, str]] = {
-        "fake_consistency": "whose fakes are judged beside their sources",
+        **dict.fromkeys(
+            ("fake_consistency", "r2", "gradient_penalty"), "whose fakes are judged beside their sources"
+        ),
         "z_consistency": "which has no noise",
         "z_diversity": "which has no noise",
     }

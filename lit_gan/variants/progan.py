@@ -29,7 +29,7 @@ from lit_gan.networks.equalized import SQRT2, EqualizedConv, EqualizedUpConv, lr
 from lit_gan.networks.growth import GrowingDiscriminator, Growth, Stage, blended, enlarged
 from lit_gan.networks.mapping import normalised
 from lit_gan.networks.shape import Pyramid, pyramid, widths_of
-from lit_gan.penalties import interpolate, one_centred
+from lit_gan.penalties import OWN, interpolate, one_centred
 from lit_gan.settings import Optim
 
 
@@ -102,9 +102,7 @@ class ProGAN(AdversarialModule):
     optim_defaults: ClassVar[Optim] = Optim(
         lr=1e-3, beta1=0.0, beta2=0.99, ema_half_life=11_000.0, ema_ramp=None
     )  # the average: 0.999 per batch of 16
-    refuses: ClassVar[Mapping[str, str]] = {
-        "dragan": "which has a gradient penalty of its own",
-    }
+    refuses: ClassVar[Mapping[str, str]] = OWN
 
     def __init__(
         self,

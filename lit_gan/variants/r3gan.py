@@ -29,6 +29,7 @@ from lit_gan.networks.conv import Conv2d, channels_last
 from lit_gan.networks.resample import Down, up
 from lit_gan.networks.shape import Pyramid, pyramid
 from lit_gan.networks.spectral import Embedding
+from lit_gan.penalties import OWN
 from lit_gan.schedules import cosine
 from lit_gan.settings import Optim
 
@@ -175,7 +176,7 @@ class R3GAN(AdversarialModule):
     fresh_reals_for_generator: ClassVar[bool] = True
     relative: ClassVar[bool] = True
     refuses: ClassVar[Mapping[str, str]] = {
-        "dragan": "which has a gradient penalty of its own",
+        **OWN,
         "top_k": "whose loss compares pairs",
     }
 

@@ -28,6 +28,7 @@ from lit_gan.networks.growth import GrowingDiscriminator, Growth, Stage, blended
 from lit_gan.networks.mapping import Mapping, second_styles
 from lit_gan.networks.resample import Blur
 from lit_gan.networks.shape import Pyramid, pyramid, widths_of
+from lit_gan.penalties import OWN
 from lit_gan.settings import Optim
 
 TRUNCATED_LAYERS = 8  # from the base grid on: what is finer than 32x32 pixels keeps its style
@@ -191,7 +192,7 @@ class StyleGAN(AdversarialModule):
     )
     truncates: ClassVar[bool] = True
     refuses: ClassVar[dict[str, str]] = {
-        "dragan": "which has a gradient penalty of its own",
+        **OWN,
         "z_consistency": "whose generator draws noise beside z",
         "z_diversity": "whose generator draws noise beside z",
     }

@@ -29,6 +29,7 @@ from lit_gan.networks.mapping import Mapping, second_styles
 from lit_gan.networks.minibatch import minibatch_std
 from lit_gan.networks.resample import Blur, Down, up
 from lit_gan.networks.shape import pyramid, widths_of
+from lit_gan.penalties import OWN
 from lit_gan.settings import Optim
 
 TAPS = (1, 3, 3, 1)
@@ -266,7 +267,7 @@ class StyleGAN2(AdversarialModule):
     path_mean: Tensor  # a, the running mean of the path lengths
     truncates: ClassVar[bool] = True
     refuses: ClassVar[dict[str, str]] = {
-        "dragan": "which has a gradient penalty of its own",
+        **OWN,
         "z_consistency": "whose generator draws noise beside z",
         "z_diversity": "whose generator draws noise beside z",
     }

@@ -32,9 +32,9 @@ class WGAN(AdversarialModule):
         beta2=0.99,
         d_steps_per_g_step=5,  # n_critic
     )
-    refuses: ClassVar[Mapping[str, str]] = {
-        "dragan": "whose clipped weights hold the slope far below 1",
-    }
+    refuses: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("gradient_penalty", "dragan"), "whose clipped weights hold the slope far below 1"
+    )
 
     def __init__(
         self,

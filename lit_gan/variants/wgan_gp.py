@@ -26,7 +26,7 @@ from lit_gan.networks.logits import Logits
 from lit_gan.networks.residual import Block, DownBlock, FirstBlock, init_uniform
 from lit_gan.networks.resnet import Generator
 from lit_gan.networks.shape import Pyramid, pyramid
-from lit_gan.penalties import interpolate, one_centred
+from lit_gan.penalties import OWN, interpolate, one_centred
 from lit_gan.settings import Optim
 
 
@@ -61,9 +61,7 @@ class WGANGP(AdversarialModule):
     )
     relative: ClassVar[bool] = True
     dequantises: ClassVar[bool] = True
-    refuses: ClassVar[Mapping[str, str]] = {
-        "dragan": "which has a gradient penalty of its own",
-    }
+    refuses: ClassVar[Mapping[str, str]] = OWN
 
     def __init__(
         self,
