@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from math import log
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,29 @@ def test_pair_is_shown_through_one_transform_and_two_calls_through_two():
 
     assert torch.equal(a, b)
     assert not torch.equal(module.shown(real), module.shown(real))
+
+
+@pytest.mark.parametrize(
+    ("arch", "player"),
+    [
+        *((arch, player) for arch in ("r3gan", "pix2pix", "pix2pixhd", "srgan") for player in "dg"),
+        ("cut", "d"),
+        ("adain", "d"),
+    ],
+)
+def test_relativistic_players_show_a_pair_through_one_transform(arch, player, monkeypatch):
+    """A fake that is its real cannot be told from it, unless each is shown in a way of its own."""
+    asked = [] if arch == "r3gan" else ["model.adversarial=relativistic"]
+    module = tiny_module(arch, "augment=ada", "augment.p=1", *asked)
+    batch = tiny_batch(module)
+    batch["image"].requires_grad_(player == "g")  # it stands for what the generator made
+    monkeypatch.setattr(module, "fakes", lambda batch: batch["image"])
+
+    found = module.losses(player, batch)["adversarial"].item()
+
+    weight = getattr(module, "adversarial_weight", 1.0) if player == "g" else 1.0
+    scales = 2 if arch == "pix2pixhd" else 1
+    assert found == pytest.approx(scales * log(2) * weight, rel=1e-5)
 
 
 def test_relative_variant_is_judged_by_the_difference_of_its_logits():
