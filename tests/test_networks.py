@@ -69,6 +69,7 @@ def count(network: nn.Module) -> int:
 
 CIFAR: dict[str, Any] = {"image_shape": (3, 32, 32), "width": 64, "latent_dim": 80, "num_classes": 10}
 CIFAR_SCRIPT = CIFAR | {"latent_dim": 128, "hierarchical": False, "shared_dim": 0, "attention": 0}
+IMAGENET: dict[str, Any] = {"conditional": True, "num_classes": 1000, "width": 1536, "group_width": 32}
 COUNTS: list[tuple[type, dict[str, Any], int, int]] = [
     (GAN, {"image_shape": (1, 28, 28)}, 2_503_984, 1_231_441),
     (
@@ -109,8 +110,8 @@ COUNTS: list[tuple[type, dict[str, Any], int, int]] = [
     (BigGAN, CIFAR_SCRIPT | {"num_classes": 10}, 4_304_387, 4_207_361),
     (BigGAN, CIFAR_SCRIPT | {"num_classes": 100}, 4_580_867, 4_230_401),
     (BigGAN, CIFAR | {"attention": 0}, 4_287_235, 4_207_361),
-    # The authors' code has attention behind all four blocks of this discriminator, three times 81,921 more.
-    (BigGAN, CIFAR, 4_369_156, 4_535_045 - 3 * 81_921),
+    # The authors' code has attention behind all four blocks of this discriminator, three times 81,921 more: 4,535,045.
+    (BigGAN, CIFAR, 4_369_156, 4_289_282),
     (BigGAN, {"num_classes": 1000, "image_shape": (3, 64, 64), "width": 64}, 31_969_540, 20_571_842),
     (BigGAN, {"num_classes": 1000, "image_shape": (3, 64, 64)}, 70_377_348, 45_511_970),
     (BigGAN, {"num_classes": 1000}, 70_433_988, 87_982_370),
@@ -119,6 +120,9 @@ COUNTS: list[tuple[type, dict[str, Any], int, int]] = [
     (R3GAN, {}, 20_732_160, 20_683_776),
     (R3GAN, {"conditional": True, "num_classes": 10}, 20_781_952, 21_280_512),
     (R3GAN, {"image_shape": (3, 64, 64)}, 22_429_824, 22_381_440),
+    (R3GAN, {"image_shape": (3, 256, 256)}, 23_057_952, 23_009_568),
+    (R3GAN, IMAGENET, 82_914_304, 86_548_992),
+    (R3GAN, IMAGENET | {"image_shape": (3, 64, 64), "full_stages": 5}, 103_570_432, 107_205_120),
 ]
 
 

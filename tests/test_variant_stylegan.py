@@ -25,6 +25,13 @@ def tiny(**keywords: Any) -> StyleGAN:
     return module
 
 
+def test_mapping_has_the_parameters_of_the_official_one() -> None:
+    with torch.device("meta"):
+        generator = StyleGAN(image_shape=(3, 1024, 1024)).generator
+
+    assert sum(p.numel() for p in generator.mapping.parameters()) == 2_101_248
+
+
 def test_adain_gives_each_map_the_mean_and_deviation_of_its_style() -> None:
     features = torch.randn(3, 4, 6, 5, dtype=torch.float64) * 9 + 2
     style = torch.randn(3, 8, dtype=torch.float64)

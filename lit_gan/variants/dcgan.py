@@ -6,7 +6,9 @@ discriminator, weights from N(0, 0.02). With another `loss` the same networks ar
 the hinge GAN (arXiv:1705.02894): see configs/arch/lsgan.yaml and hinge-dcgan.yaml.
 
 Differs, as every later implementation does: kernels of 4 instead of 5 (no checkerboard), Gaussian z instead
-of uniform. `width` 128 has the generator of the paper's figure 1.
+of uniform. `width` 128 has the generator of the paper's figure 1. Of LSGAN and the hinge GAN these are the losses alone;
+left out are LSGAN's network for 112 pixels (z of 1024, six transposed convolutions, 5x5 kernels in the discriminator)
+and its one for thousands of classes, and the hinge GAN's RMSprop and ten generator steps to one of the discriminator.
 """
 
 from __future__ import annotations

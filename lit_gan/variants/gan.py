@@ -6,7 +6,8 @@ dropout in the discriminator. Points of the plane, image shape (2, 1, 1), work a
 
 Differs: images are in [-1, 1] with tanh where the paper has [0, 1] with a sigmoid, the same up to the range
 (points have a linear output); z is Gaussian, not uniform; Adam by default (the paper: `optim.name=sgd
-optim.lr=0.1 optim.beta1=0.5`, both slowly annealed). Left out: the Parzen-window likelihood.
+optim.lr=0.1 optim.beta1=0.5`, both slowly annealed). Left out: the Parzen-window likelihood; what the official code
+begins with, weights uniform in ±0.05 (generator) and ±0.005 (discriminator), output biases from the pixels' means.
 """
 
 from __future__ import annotations

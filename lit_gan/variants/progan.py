@@ -8,7 +8,8 @@ and one critic step, an averaged generator, moments of Adam that start anew when
 Left out: batches that shrink as the images grow (the batch is `data.batch_size` throughout; the paper has 16 up to 128
 pixels, then 14, 6 and 3), and the rate's warm-up over the first 40,000 images of CelebA-HQ. The stages last 800,000
 images each, as in the paper; the official code's default is 600,000. A resampling beside a 3x3 convolution is folded
-into its kernel: the same function. Differs: fakes are labelled as the batch is.
+into its kernel: the same function. Differs: fakes are labelled as the batch is; the deviation is over groups of 4
+samples, as in the official code, where the paper's is over the minibatch.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ cosine over `optim.decay_images` and stay, and without `decay_images` stand at t
 `conditional` embeds the label in both players.
 
 Its augmentation, ADA's transforms with p on the same curve, is `augment.*` as configs/experiment/r3gan-cifar10.yaml
-sets it. Differs: the discriminator step is in float32 throughout, penalties and all. Written from the paper; any
-number of channels.
+sets it. Differs: the two images of a pair are augmented alike, as in the authors' later R3GAN2, where the paper's code
+draws for each by itself; doubling continues edges, where the official filter pads zeros; the discriminator step is in
+float32 throughout, penalties and all. Written from the paper; any number of channels.
 """
 
 from __future__ import annotations

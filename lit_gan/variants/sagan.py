@@ -7,7 +7,8 @@ Without `conditional`, plain batch norm and no projection.
 Above 32 pixels the networks for ImageNet at 128, 64 maps at the image and twice as many at each halving up to 1024;
 attention where maps have 32 pixels, which is best in the paper's table. Up to 32 pixels those of SNGAN for CIFAR-10, with
 attention at half the image's side in the generator and a quarter in the discriminator. Differs: the fakes' labels are the
-batch's, where the paper's are uniform; reals and fakes go through the discriminator together.
+batch's, where the paper's are uniform; reals and fakes go through the discriminator together; attention is that of the
+authors' code, which the text simplifies (see `lit_gan.networks.self_attention`).
 """
 
 from __future__ import annotations

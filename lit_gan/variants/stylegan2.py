@@ -8,7 +8,10 @@ projected by the discriminator, and `d_residual=false`, its discriminator for CI
 one. configs/arch/stylegan-lite.yaml is a small preset without path lengths.
 
 Differs: the crossover of style mixing is drawn per sample; two regularisations share the pass of the loss that they
-follow in the official code (R1) or run in float32 (path lengths); bfloat16 instead of float16, so nothing is clamped.
+follow in the official code (R1) or run in float32 and of unmixed styles (path lengths), and both share its step of Adam,
+where the official code takes another; doubling the summed images continues their edges, where the official filter pads
+zeros; noise is constant outside training; fakes are labelled as the batch is; bfloat16 instead of float16, so nothing is
+clamped. Left out: finding the w of a given image.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ step, and after each of them every weight of the critic is clipped to [-c, c]. A
 first 25 steps, and every 500th, follow 100 critic steps instead: the critic is to be near its optimum. Clipping is a
 poor bound on a slope, as the authors say themselves; WGAN-GP has a better one.
 
-Differs: the generator's step reuses the reals' batch size, and what comes with the DCGAN networks (kernels of 4).
+Differs: the generator's step reuses the reals' batch size, and what comes with the DCGAN networks (kernels of 4). Left
+out: the paper's perceptrons, and its generator without batch norm.
 """
 
 from __future__ import annotations
