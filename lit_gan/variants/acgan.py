@@ -3,11 +3,12 @@
 The paper's networks for CIFAR-10 (appendix A): noise and one-hot label are projected and go through 5x5 transposed
 convolutions with batch norm; the discriminator is six 3x3 convolutions with LeakyReLU and dropout, all but the first with
 batch norm, and two heads. It maximises L_S + L_C, the log-likelihoods of the source and of the class on reals and fakes
-alike, the generator L_C - L_S (here with the loss that does not saturate).
+alike, the generator L_C - L_S.
 
 At other sizes the generator halves its 384 maps at each doubling, and the discriminator has two convolutions a halving.
 Of labels that are vectors L_C is the log-likelihood too (see `lit_gan.losses.auxiliary`).
 Left out: one network for each ten classes, as the paper trains ImageNet; noise on the discriminator's activations.
+Differs: the generator's loss is the one that does not saturate.
 """
 
 from __future__ import annotations

@@ -11,10 +11,11 @@ of width 768. Presets, patch 2 in the paper: S 12 blocks of 384 with 6 heads, B 
 On latents, as in the paper (`data=latents`, docs/latents.md), its samples are not clipped; set `output_gain` to 1 there.
 
 Left out: the alignment of the discriminator's features with DINOv2's on reals, which the paper's best figures have;
-guidance at sampling. Differs: in pixels the heads start at a quarter of the paper's scale, which is that of latents; each
-player's step draws its own z; a depth that 4 does not divide places its heads evenly; the running mean of c follows both
-players' steps; the discriminator's step is in float32; psi = 1 is no truncation, as everywhere here. `penalty: exact`
-takes the gradient itself.
+guidance at sampling. Differs: in pixels the heads start at a quarter of the paper's scale, which is that of latents;
+each player's step draws its own z; a depth that 4 does not divide places its heads evenly; the running mean of c
+follows both players' steps; reals and fakes are augmented apart, as in the paper, where `r3gan` here shows pairs
+alike; the discriminator's step is in float32; psi = 1 is no truncation, as everywhere here. `penalty: exact` takes the
+gradient itself.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ information, the log-likelihood of the true code, is maximised by the generator,
 label: on digits the categorical code finds the digits by itself, and the continuous ones slant and width.
 
 z [B, 62 + 1 + 2] is normal, so that sampling is like everybody's: its last entries become codes by their quantile.
-Differs: z is Gaussian where the paper's noise is uniform.
+Left out: the networks and codes for SVHN, CelebA, faces and chairs. Differs: z is Gaussian where the paper's noise is
+uniform.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ class-conditional batch norm in the generator and an AC-GAN head (arXiv:1610.095
 and on fakes with 0.1.
 
 Other sizes than 32x32 keep the rule: the generator doubles from the base grid, the critic halves
-once less, then two blocks. Differs: the generator's labels are the batch's, so that they follow the data's
-frequencies, where the paper's are uniform.
+once less, then two blocks. Left out: the paper's networks for 64 and 128 pixels and for text. Differs: the generator's
+labels are the batch's, so that they follow the data's frequencies, where the paper's are uniform; with `augment` the
+penalty lies between augmented images.
 """
 
 from __future__ import annotations
