@@ -257,7 +257,9 @@ def _described(image: Image.Image) -> dict[str, Any]:
         found["icc"] = profile
     if kept := image.getexif():
         exif = Image.Exif()
-        exif.load(kept.tobytes())  # a copy: Pillow keeps the first, and whoever turns the pixels reads it there
+        exif.load(
+            kept.tobytes()
+        )  # a copy: Pillow keeps the first, and whoever turns the pixels reads it there
         exif.pop(_ORIENTATION, None)
         found["exif"] = exif.tobytes()
     if (dpi := image.info.get("dpi")) and min(dpi) > 0:
