@@ -98,7 +98,7 @@ class PictureView(ImageData):
 
 
 class Whole(PictureView):
-    """Pictures for grids and scores: whole where all of a side have one size, else the centre of the size trained on.
+    """Pictures for grids and scores: whole where all have one size, on both sides, else the centre of the size trained on.
 
     `size` counts images; sources are taken modulo `source_size`, which differs for unpaired data alone.
     """
@@ -176,7 +176,7 @@ class Whole(PictureView):
 
 
 def refuse_uneven(name: str, part: Part) -> None:
-    """UserError if the pictures of a side differ in size, as wholes in one batch must not."""
+    """UserError if pictures differ in size, as wholes in one batch, or beside those made of them, must not."""
     sides = [(part.image, part.grids)] + (
         [(part.source, part.source.sizes)] if part.source is not None else []
     )
@@ -187,6 +187,11 @@ def refuse_uneven(name: str, part: Part) -> None:
         raise UserError(
             f"the images of {name} differ in height x width ({side.names[0]} is {by(side.sizes[0])}, "
             f"{side.names[other]} {by(side.sizes[other])}): set data.crop_size, and data.load_size to resize them"
+        )
+    if part.source is not None and not part.even:
+        raise UserError(
+            f"the two domains of {name} differ in height x width (sources are {by(part.source.sizes[0])}, images "
+            f"{by(part.image.sizes[0])}): set data.crop_size, and data.load_size to resize them"
         )
 
 
