@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 
 from lit_gan.errors import NonFiniteError, UserError
-from lit_gan.metrics.checks import check_metrics, check_ranks, check_reference, metric_class, network_of
+from lit_gan.metrics.checks import (
+    check_metrics,
+    check_ranks,
+    check_reference,
+    check_same,
+    metric_class,
+    network_of,
+)
 from lit_gan.metrics.collectives import all_reduce_sum
 from lit_gan.metrics.extractors import Extractor, Source
 from lit_gan.metrics.pairs import reals_of
@@ -59,6 +66,8 @@ def evaluate(
     distance itself. With `world` > 1 every rank must call it with the same arguments. `should_stop` is called before
     every batch and may raise, then on every rank.
     """
+    if world > 1:
+        check_same(metrics)
     kinds = {name: metric_class(name) for name in metrics}
     check_metrics(metrics, extractor, lpips=lpips, fakes=fakes, reals=reals, data=data, module=module)
     how = Pass(device or module.device, batch_size, rank, world, should_stop)
