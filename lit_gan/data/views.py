@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lit_gan.data.base import Batch, ImageData
-from lit_gan.data.crops import Part, Size, held_words, holes, scaled, window
+from lit_gan.data.crops import Part, Range, Size, held_words, holes, scaled, window
 from lit_gan.data.files import Pixels
 from lit_gan.data.order import Integers
 from lit_gan.errors import UserError
@@ -123,6 +123,15 @@ class Whole(PictureView):
 
     def made_channels(self) -> int:
         return self.data.made_channels()
+
+    @property
+    def image_range(self) -> Range:
+        """The stored values that became -1 and 1."""
+        return self.data.image_range
+
+    def levels(self, images: Tensor) -> Tensor:
+        """Images in [-1, 1] at the levels that files of the images' depth can hold; floats as they are."""
+        return self.data.levels(images)
 
     @property
     def scale(self) -> int:
