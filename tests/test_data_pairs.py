@@ -190,7 +190,7 @@ def test_sources_of_super_resolution_are_the_small_images_at_8_bits(tmp_path):
 
 
 def test_degradation_draws_by_position_alone(tmp_path, monkeypatch):
-    def degrade(images, scale, generator):
+    def degrade(images, scale, generator, *, levels):
         noisy = images + torch.rand(images.shape, generator=generator, device=images.device)
         return (noisy / 2)[..., ::scale, ::scale]
 
@@ -205,6 +205,26 @@ def test_degradation_draws_by_position_alone(tmp_path, monkeypatch):
 
     assert torch.equal(torch.cat([part["source"] for part in parts]), whole["source"])
     assert equal(data.held_out.real_batch([2, 1]), data.held_out.real_batch([2, 1]))
+
+
+def test_degraded_sources_have_the_depth_of_the_images(tmp_path):
+    kinds = {}
+    for dtype in ("uint8", "uint16", "float32"):
+        path = fill(tmp_path / dtype, 6, dtype=dtype, suffix=".tif")
+        data = prepared(
+            "super-resolution", path=path, scale=2, crop_size=16, degradation="real-esrgan", batch_size=12
+        )
+        kinds[dtype] = batches(data, 1)[0]["source"].double()
+
+    def whole(images, steps):  # for each image, whether it lies at whole levels
+        values = (images + 1) / 2 * steps
+        return ((values - values.round()).abs() < 2e-2).flatten(1).all(1)
+
+    assert whole(kinds["uint8"], 255).all()
+    assert whole(kinds["uint16"], 65535).all()
+    for deep in ("uint16", "float32"):  # of the two ways to end, one ends with a filter and one with JPEG
+        assert 0 < whole(kinds[deep], 255).sum() < 12, deep
+    assert kinds["uint16"].abs().max() <= 1 + 1e-6
 
 
 def test_given_small_images_are_cut_with_the_large_ones(tmp_path):
