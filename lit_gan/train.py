@@ -250,6 +250,7 @@ def assemble(config: Config) -> tuple[ImageData, AdversarialModule, Judges]:
     module.check_needs(data.keys)
     module.images_per_step = data.batch_size * module.optim.d_steps_per_g_step
     data.configure(seed=config["seed"], d_steps=module.optim.d_steps_per_g_step, draws=module.draws_per_step)
+    module.look_at(data.state_dict())
     scored = data.held_out
     set_border(config, scored)
     judges = judges_of(config, scored, "cpu")

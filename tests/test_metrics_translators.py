@@ -15,6 +15,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 import lit_gan
 from lit_gan.build import data_of
 from lit_gan.cli import main
+from lit_gan.config import compose
 from lit_gan.data import build_data
 from lit_gan.data.files import Picture, write_image
 from lit_gan.errors import UserError
@@ -25,8 +26,9 @@ from lit_gan.run import RunFolder
 from lit_gan.sampling import inference
 from lit_gan.sources import Sources
 from lit_gan.tiles import pad_to
+from lit_gan.train import assemble
 from metrics_helpers import SquaredDistance, random_lpips
-from tiny import tiny_run
+from tiny import arguments, tiny_run
 
 
 def fill(folder: Path, size: tuple[int, int], count: int = 4, seed: int = 0) -> str:
@@ -307,3 +309,15 @@ def test_run_between_two_depths_is_scored(tmp_path: Path, dtype: str) -> None:
     assert all(
         score["protocol"]["settings"].endswith(", of 0 to 4000") for score in scored["scores"].values()
     )
+
+
+def test_run_on_floats_is_not_cut_in_training_nor_afterwards(tmp_path: Path) -> None:
+    path = deep(tmp_path / "a", "float32")
+    settings = [f"data.path={path}", "data.crop_size=16", "data.channels=null", "data.range=[0,1000]"]
+
+    trained = assemble(compose(arguments("srgan", *settings)))[1]
+    loaded = lit_gan.load(tiny_run("srgan", tmp_path, "run.images=8", *settings)).module
+
+    assert not trained.clips
+    assert not loaded.clips
+    assert assemble(compose(arguments("srgan")))[1].clips
