@@ -398,6 +398,25 @@ def test_pairs_of_unequal_size_are_named(tmp_path):
 
     with pytest.raises(UserError, match=r"1 of 3 pairs .* 01.png: source 8 x 8, image 8 x 9"):
         prepared("paired", sources=a, path=b)
+
+
+def test_many_unequal_pairs_are_named_and_the_rest_counted_on_one_line(tmp_path):
+    a, b = fill(tmp_path / "a", 14, size=(8, 8)), fill(tmp_path / "b", 14, size=(8, 9))
+    fill(tmp_path / "more", 26, size=(8, 8))
+
+    with pytest.raises(UserError) as sizes:
+        prepared("paired", sources=a, path=b)
+    with pytest.raises(UserError) as names:
+        prepared("paired", sources=a, path=str(tmp_path / "more"))
+    with pytest.raises(UserError) as small:
+        prepared("super-resolution", path=fill(tmp_path / "small", 12, size=(1, 8)), scale=2, crop_size=None)
+
+    ten = "; ".join(f"{i:02d}.png: source 8 x 8, image 8 x 9" for i in range(10))
+    assert f"14 of 14 pairs of {b} differ in height x width" in str(sizes.value)
+    assert f"{ten} and 4 more; repair them" in str(sizes.value)
+    assert f"{', '.join(str(i) for i in range(14, 24))} and 2 more" in str(names.value)
+    assert f"{', '.join(f'{i:02d}.png' for i in range(10))} and 2 more" in str(small.value)
+    assert not any("\n" in str(error.value) for error in (sizes, names, small))
     assert prepared("paired", sources=a, path=b, load_size=8).image_shape == (3, 8, 8)
 
 

@@ -284,7 +284,7 @@ def test_sets_that_do_not_pair_up_are_told_by_name(tmp_path):
     write(tmp_path / "twice", pictures(2), ["0.png", "0.jpg"])
     real, fake = folder(tmp_path / "real"), folder(tmp_path / "fake")
 
-    with pytest.raises(UserError, match=r"fake lacks 1, 2, 3 and 2 more; \S*real lacks 7, 8: give both"):
+    with pytest.raises(UserError, match=r"fake lacks 1, 2, 3, 4, 5; \S*real lacks 7, 8: give both"):
         matched(fake, real)
     with pytest.raises(UserError, match=r"twice has 0 more than once"):
         matched(folder(tmp_path / "twice"), real)
