@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -16,6 +17,7 @@ from lit_gan.data.base import ImageData
 from lit_gan.errors import UserError
 from lit_gan.metrics import Extractor, PerceptualNetwork, build_extractor, build_lpips
 from lit_gan.metrics.checks import metric_class
+from lit_gan.metrics.weights import MissingWeightsError
 from lit_gan.module import AdversarialModule
 from lit_gan.regularise import build_regulariser
 from lit_gan.settings import (
@@ -111,14 +113,46 @@ def module_of(
     return module
 
 
-def extractor_of(config: Config, data: ImageData, device: torch.device | str) -> Extractor | None:
-    """The extractor of a configuration, ready on `device`; may train it or fetch weights once.
+@dataclass(frozen=True)
+class Judges:
+    """Which of `eval.metrics` can be had here, and what they are made with, each None where none of them has it."""
 
-    None where no score of `eval.metrics` reads features.
+    metrics: list[str]
+    extractor: Extractor | None
+    lpips: PerceptualNetwork | None
+    notes: list[str]  # what was left out, why, and how to get it
+
+
+def judges_of(config: Config, data: ImageData, device: torch.device | str) -> Judges:
+    """The scores of a configuration and their networks, ready on `device`; may train one or fetch weights once.
+
+    Scores that LPIPS measures are left out, with a note, where its weights are neither given nor here nor to be fetched;
+    a `UserError` where no others were asked for.
     """
-    if "extractor" not in _networks(config):
-        return None
+    metrics, notes, lpips = list(config.get("eval.metrics")), [], None
     chosen: Metrics = settings(config, "metrics")
+    if of_lpips := [name for name in metrics if metric_class(name).network == "lpips"]:
+        try:
+            lpips = build_lpips(
+                chosen.lpips,
+                weights=chosen.lpips_weights,
+                weights_sha256=chosen.lpips_weights_sha256,
+                device=device,
+            )
+        except MissingWeightsError as error:
+            if of_lpips == metrics:
+                raise
+            metrics = [name for name in metrics if name not in of_lpips]
+            notes.append(
+                f"eval.metrics without {', '.join(of_lpips)}: the weights of lpips-{chosen.lpips} are neither here nor to "
+                f"be had ({error.reason}); get them by lit-gan weights fetch lpips-{chosen.lpips}, or set "
+                "metrics.lpips_weights=PATH"
+            )
+    reads = any(metric_class(name).network == "extractor" for name in metrics)
+    return Judges(metrics, _extractor(chosen, data, device) if reads else None, lpips, notes)
+
+
+def _extractor(chosen: Metrics, data: ImageData, device: torch.device | str) -> Extractor:
     return build_extractor(
         chosen.extractor,
         data=data,
@@ -129,21 +163,7 @@ def extractor_of(config: Config, data: ImageData, device: torch.device | str) ->
     )
 
 
-def lpips_of(config: Config, device: torch.device | str) -> PerceptualNetwork | None:
-    """The network of LPIPS, ready on `device`; may fetch weights once. None where no score of `eval.metrics` has it."""
-    if "lpips" not in _networks(config):
-        return None
-    chosen: Metrics = settings(config, "metrics")
-    return build_lpips(
-        chosen.lpips, weights=chosen.lpips_weights, weights_sha256=chosen.lpips_weights_sha256, device=device
-    )
-
-
-def _networks(config: Config) -> set[str]:
-    return {metric_class(name).network for name in config.get("eval.metrics")}
-
-
 __all__ = [
-    "Augment", "Checkpoint", "Eval", "Logger", "Metrics", "Optim", "Run", "Samples", "Trainer",
-    "data_of", "extractor_of", "lpips_of", "module_of", "set_border", "settings", "variant_of",
+    "Augment", "Checkpoint", "Eval", "Judges", "Logger", "Metrics", "Optim", "Run", "Samples", "Trainer",
+    "data_of", "judges_of", "module_of", "set_border", "settings", "variant_of",
 ]  # fmt: skip

@@ -107,8 +107,19 @@ class Draws:
 
 
 @torch.no_grad()
-def degrade(images: Tensor, scale: int, generator: torch.Generator, how: Degradation = REAL_ESRGAN) -> Tensor:
-    """Images [B, C, H, W] in [0, 1] -> [B, C, H // scale, W // scale], in whole levels of 8 bits over 255."""
+def degrade(
+    images: Tensor,
+    scale: int,
+    generator: torch.Generator,
+    how: Degradation = REAL_ESRGAN,
+    *,
+    levels: int | None = 255,
+) -> Tensor:
+    """Images [B, C, H, W] in [0, 1] -> [B, C, H // scale, W // scale], in whole `levels` over `levels`.
+
+    With None what the last filter makes is neither rounded nor cut, and may overshoot [0, 1]. Noise and JPEG on the way cut
+    it at 0 and 1, and JPEG knows 255 levels, whatever `levels` are.
+    """
     numbers = torch.rand(
         len(images), NUMBERS, generator=generator, device=generator.device, dtype=torch.float64
     )
@@ -116,7 +127,8 @@ def degrade(images: Tensor, scale: int, generator: torch.Generator, how: Degrada
         _degraded(image[None].float(), scale, Draws(row), generator, how)
         for image, row in zip(images, numbers.tolist(), strict=True)
     ]
-    return (torch.cat(made).clamp(0, 1) * 255).round() / 255
+    small = torch.cat(made)
+    return small if levels is None else (small.clamp(0, 1) * levels).round() / levels
 
 
 def _degraded(

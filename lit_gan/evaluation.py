@@ -11,12 +11,13 @@ from omegaconf import OmegaConf
 
 from lit_gan import __version__
 from lit_gan.best import best_evaluation
-from lit_gan.build import data_of, extractor_of, lpips_of, set_border, settings
+from lit_gan.build import data_of, judges_of, set_border, settings
 from lit_gan.callbacks.checkpoint import mark_best
 from lit_gan.callbacks.evaluation import evaluation_record, parameter_counts
 from lit_gan.checkpoints import load
 from lit_gan.config import compose
 from lit_gan.data.base import ImageData
+from lit_gan.data.progress import say
 from lit_gan.errors import UserError
 from lit_gan.hardware import describe_hardware, inference_device
 from lit_gan.metrics import METRICS, Score
@@ -65,10 +66,12 @@ def evaluate_run(plan: Plan, source: str | None = None, *, against: list[str] | 
         data = data_of(compose(against)) if module.translates else _shaped(against, trained)
     if module.translates:
         data = _sourced(module, data)
-    scores, seconds = _scores(plan, module.to(device), data, device, fakes=fakes_of(module, chosen.images))
+    scores, seconds, notes = _scores(
+        plan, module.to(device), data, device, fakes=fakes_of(module, chosen.images)
+    )
     hardware = describe_hardware(device, 1)
     record = evaluation_record(
-        scores, module.images_seen, source or f"eval of {path.name}", seconds, hardware
+        scores, module.images_seen, source or f"eval of {path.name}", seconds, hardware, notes
     )
     results = plan.run.record(record, parameters=parameter_counts(module))
     best = best_evaluation(results["evaluations"])
@@ -105,14 +108,14 @@ def evaluate_images(plan: Plan, images: list[str], name: str) -> int:
         fakes = PairedGallery(shown, matched(shown, data), number, chosen.seed)
     else:
         fakes = Gallery(shown, number, chosen.seed)
-    scores, seconds = _scores(plan, fakes.to(device), data, device, fakes=len(fakes))
+    scores, seconds, notes = _scores(plan, fakes.to(device), data, device, fakes=len(fakes))
     run = new_run(Path(plan.config.get("run.dir")), plan.config.get("run.name"), f"eval-{name}")
     about = OmegaConf.create({**plan.config.values, "arch": name, "variant": "images"})
     write_text(
         run.config, f"# lit-gan {__version__}: images of {shown.source_name}\n{OmegaConf.to_yaml(about)}"
     )
     record = evaluation_record(
-        scores, 0, f"eval of {shown.source_name}", seconds, describe_hardware(device, 1)
+        scores, 0, f"eval of {shown.source_name}", seconds, describe_hardware(device, 1), notes
     )
     run.record(record)
     print(f"{len(fakes):,} images of {shown.source_name} against {data.source_name}, {seconds:.1f} s")
@@ -165,24 +168,26 @@ def _asked(plan: Plan, key: str) -> bool:
 
 def _scores(
     plan: Plan, module: Sampleable, data: ImageData, device: torch.device, *, fakes: int
-) -> tuple[dict[str, Score], float]:
-    """The scores and the seconds that they took, without those of the networks' loading."""
+) -> tuple[dict[str, Score], float, list[str]]:
+    """The scores, the seconds that they took, without those of the networks' loading, and what there is to say of them."""
     chosen: Eval = settings(plan.config, "eval")
     set_border(plan.config, data)
-    extractor, lpips = extractor_of(plan.config, data, device), lpips_of(plan.config, device)
+    judges = judges_of(plan.config, data, device)
+    for note in judges.notes:
+        say(note)
     started = time.perf_counter()
     scores = evaluate(
         module,
         data,
-        metrics=chosen.metrics,
-        extractor=extractor,
-        lpips=lpips,
+        metrics=judges.metrics,
+        extractor=judges.extractor,
+        lpips=judges.lpips,
         fakes=fakes,
         seed=chosen.seed,
         batch_size=chosen.batch_size,
         reals=plan.config.get("metrics.real_images"),
     )
-    return scores, time.perf_counter() - started
+    return scores, time.perf_counter() - started, judges.notes
 
 
 def _show_suspects(

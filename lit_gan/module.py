@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -75,6 +76,9 @@ class AdversarialModule(Alternation):
     scale: int = 1  # of a translator: its output's sides over its input's
     reach: int | None = (
         None  # of a translator: pixels of the input around a place that matter there; None: all
+    )
+    clips: bool = (
+        True  # of a translator: whether generate() may cut at -1 and 1, where images end too; set by the run
     )
     standing_batches: int = 0  # of fakes, for batch norm's statistics in inference; 0: its running averages
 
@@ -253,6 +257,16 @@ class AdversarialModule(Alternation):
             batch = {**batch, self.real_key: dequantised(batch[self.real_key])}  # once, for all terms
         terms = self.discriminator_loss(batch) if player == "d" else self.generator_loss(batch)
         return terms if self.regularise is None else {**terms, **self.regularise.terms(player, self, batch)}
+
+    def look_at(self, data: Mapping[str, Any]) -> None:
+        """Take in what a checkpoint says of the data: whether images can hold values beyond those that are -1 and 1."""
+        if (side := data.get("image")) is not None:  # of a translator
+            dtype = np.dtype(side["dtype"])
+            self.clips = dtype.kind == "u" and list(side["range"]) == [0, np.iinfo(dtype).max]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.look_at(checkpoint["lit_gan"].get("data", {}))
 
     @property
     def notes(self) -> list[str]:

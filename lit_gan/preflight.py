@@ -38,7 +38,7 @@ def check(config: Config) -> None:
     """Raise the `UserError` that `lit-gan train` would raise before its first step."""
     resolve_machine(config)
     origin = origin_of(config)
-    _, module, _, _ = assemble(config)
+    _, module, _ = assemble(config)
     if origin is not None:
         begin(module, origin)
 

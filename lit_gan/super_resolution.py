@@ -132,7 +132,7 @@ class SuperResolver(AdversarialModule):
 
     def generate(self, batch: Batch) -> Tensor:
         made: Tensor = self.sampler(batch["source"])
-        return made.float().clamp(-1, 1)
+        return made.float().clamp(-1, 1) if self.clips else made.float()
 
     def discriminator_loss(self, batch: Batch) -> Losses:
         real = batch["image"]

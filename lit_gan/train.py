@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from lit_gan import __version__
-from lit_gan.build import data_of, extractor_of, lpips_of, module_of, set_border, settings
+from lit_gan.build import Judges, data_of, judges_of, module_of, set_border, settings
 from lit_gan.callbacks.averages import AverageSnapshots
 from lit_gan.callbacks.averages import forget_after as forget_averages_after
 from lit_gan.callbacks.checkpoint import CheckpointWriter, set_aside
@@ -32,11 +32,11 @@ from lit_gan.cli import RANKS
 from lit_gan.closing import closing
 from lit_gan.config import Config
 from lit_gan.data.base import ImageData
+from lit_gan.data.progress import say
 from lit_gan.errors import UserError
 from lit_gan.evaluation import evaluate_run
 from lit_gan.hardware import check_launcher, prepare_machine, resolve_accelerator, resolve_precision
 from lit_gan.loggers import build_loggers, finish
-from lit_gan.metrics import Extractor, PerceptualNetwork
 from lit_gan.metrics.checks import check_metrics, metric_class
 from lit_gan.module import AdversarialModule
 from lit_gan.resume import Plan
@@ -61,7 +61,7 @@ def train(plan: Plan) -> int:
 
     L.seed_everything(config["seed"], workers=True, verbose=False)
     origin = origin_of(config) if plan.run is None else None  # a run that goes on has its own weights
-    data, module, extractor, lpips = assemble(config)
+    data, module, judges = assemble(config)
     start = begin(module, origin) if origin is not None else None
     checkpoint = newest_whole(plan.run, plan.checkpoint) if plan.run is not None else None
     saved = load(checkpoint) if checkpoint is not None else {}
@@ -98,8 +98,9 @@ def train(plan: Plan) -> int:
         lock = _lock(run)
         if start is not None:
             run.note(started_from=start.record())
-        if module.notes:
-            run.note(notes=module.notes)
+        notes = [*module.notes, *judges.notes]
+        if notes or "notes" in run.read_results():  # of a run that goes on, what is so now
+            run.note(notes=notes)
         if checkpoint is not None:
             run.forget_after(resumed_at)
             set_aside(run, resumed_at)
@@ -120,7 +121,7 @@ def train(plan: Plan) -> int:
     }
 
     signals = StopOnSignal()
-    callbacks = _callbacks(config, module, run, extractor, lpips, budget, signals)
+    callbacks = _callbacks(config, module, run, judges, budget, signals)
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=devices,
@@ -172,8 +173,7 @@ def _callbacks(
     config: Config,
     module: AdversarialModule,
     run: RunFolder,
-    extractor: Extractor | None,
-    lpips: PerceptualNetwork | None,
+    judges: Judges,
     budget: int,
     signals: StopOnSignal,
 ) -> list[L.Callback]:
@@ -192,9 +192,13 @@ def _callbacks(
     grid = SampleGrid(run, numbers, settings(config, "samples"))
     evaluation = Evaluation(
         run,
-        extractor,
-        dataclasses.replace(settings(config, "eval"), images=fakes_of(module, config.get("eval.images"))),
-        lpips=lpips,
+        judges.extractor,
+        dataclasses.replace(
+            settings(config, "eval"),
+            metrics=judges.metrics,
+            images=fakes_of(module, config.get("eval.images")),
+        ),
+        lpips=judges.lpips,
         reals=config.get("metrics.real_images"),
         budget=budget,
         numbers=numbers,
@@ -226,10 +230,8 @@ def resolve_machine(config: Config) -> tuple[str, int, str]:
     return accelerator, devices, precision
 
 
-def assemble(
-    config: Config,
-) -> tuple[ImageData, AdversarialModule, Extractor | None, PerceptualNetwork | None]:
-    """Data, module and the networks of a run's scores, with everything checked that can be known before its first step."""
+def assemble(config: Config) -> tuple[ImageData, AdversarialModule, Judges]:
+    """Data, module and what a run is scored by, with everything checked that can be known before its first step."""
     data = data_of(config)
     shape = data.train_shape
     module = module_of(
@@ -248,20 +250,24 @@ def assemble(
     module.check_needs(data.keys)
     module.images_per_step = data.batch_size * module.optim.d_steps_per_g_step
     data.configure(seed=config["seed"], d_steps=module.optim.d_steps_per_g_step, draws=module.draws_per_step)
+    module.look_at(data.state_dict())
     scored = data.held_out
     set_border(config, scored)
-    extractor, lpips = extractor_of(config, scored, "cpu"), lpips_of(config, "cpu")
-    if config.get("eval.metrics"):
+    judges = judges_of(config, scored, "cpu")
+    if _rank() == 0:
+        for note in judges.notes:
+            say(note)
+    if judges.metrics:
         check_metrics(
-            config.get("eval.metrics"),
-            extractor,
-            lpips=lpips,
+            judges.metrics,
+            judges.extractor,
+            lpips=judges.lpips,
             fakes=fakes_of(module, config.get("eval.images")),
             reals=config.get("metrics.real_images"),
             data=scored,
             module=module,
         )
-    return data, module, extractor, lpips
+    return data, module, judges
 
 
 def _check(config: Config, world: int) -> None:

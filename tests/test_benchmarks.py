@@ -172,7 +172,7 @@ def test_cost_of_each_arch_is_timed_on_data_that_it_takes(tmp_path: Path) -> Non
 
     cost.draw(tmp_path)
     for arch in ("dcgan", "wgan", "pix2pix", "cyclegan", "esrgan"):
-        data, module, _, _ = assemble(
+        data, module, _ = assemble(
             compose([f"arch={arch}", "eval.metrics=[]", *cost.data_of(arch, tmp_path)])
         )
 

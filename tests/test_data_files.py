@@ -105,26 +105,62 @@ def test_upright_is_as_pillow_turns(orientation):
     assert np.array_equal(upright(np.asarray(image), orientation), np.asarray(turned))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-def test_png_keeps_profile_exif_resolution_and_text_and_is_upright(tmp_path, dtype):
+def test_png_keeps_profile_exif_resolution_and_text_and_is_upright(tmp_path, dtype, channels):
     exif = Image.Exif()
     exif[0x010E] = "a slide"
+    exif[274] = 6
     metadata = {
         "icc": b"profile" * 20,
         "exif": exif.tobytes(),
         "dpi": (300.0, 300.0),
         "text": {"Title": "Über"},
     }
+    stored = noise(dtype, 4, 6, channels)
 
-    write_image(tmp_path / "a.png", Picture(noise(dtype, 4, 6, 3), None, metadata))
+    write_image(tmp_path / "a.png", Picture(stored, None, metadata))
     read = read_image(tmp_path / "a.png")
 
+    assert np.array_equal(read.pixels, upright(stored, 6))
     assert read.metadata["icc"] == metadata["icc"]
     assert read.metadata["text"] == metadata["text"]
     assert read.metadata["dpi"] == pytest.approx((300, 300), abs=0.02)
     found = Image.Exif()
     found.load(read.metadata["exif"])
     assert found[0x010E] == "a slide"
+    assert 274 not in found
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_png_that_was_turned_is_not_turned_again(tmp_path, dtype, channels, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    stored = noise(dtype, 4, 6, channels)
+    write_image(tmp_path / "a.png", Picture(stored, None, {"exif": exif.tobytes()}))
+
+    write_image(tmp_path / "b.png", read_image(tmp_path / "a.png"))
+
+    assert np.array_equal(read_image(tmp_path / "b.png").pixels, upright(stored, orientation))
+
+
+@pytest.mark.parametrize("words", ['tiff:Orientation="6"', "<tiff:Orientation>6</tiff:Orientation>"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_orientation_in_the_xmp_of_a_png_is_obeyed_once(tmp_path, dtype, words):
+    stored = noise(dtype, 4, 6, 3)
+    text = {"XML:com.adobe.xmp": f"<x:xmpmeta {words} kept/>"}
+    write_image(tmp_path / "a.png", Picture(stored, None, {"text": text}))
+
+    first = read_image(tmp_path / "a.png")
+    write_image(tmp_path / "b.png", first)
+    second = read_image(tmp_path / "b.png")
+
+    for read in (first, second):
+        assert np.array_equal(read.pixels, upright(stored, 6))
+        assert "Orientation" not in read.metadata["text"]["XML:com.adobe.xmp"]
+        assert "kept" in read.metadata["text"]["XML:com.adobe.xmp"]
 
 
 def test_tiff_keeps_where_on_the_earth_it_lies(tmp_path):

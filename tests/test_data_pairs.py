@@ -190,7 +190,7 @@ def test_sources_of_super_resolution_are_the_small_images_at_8_bits(tmp_path):
 
 
 def test_degradation_draws_by_position_alone(tmp_path, monkeypatch):
-    def degrade(images, scale, generator):
+    def degrade(images, scale, generator, *, levels):
         noisy = images + torch.rand(images.shape, generator=generator, device=images.device)
         return (noisy / 2)[..., ::scale, ::scale]
 
@@ -205,6 +205,26 @@ def test_degradation_draws_by_position_alone(tmp_path, monkeypatch):
 
     assert torch.equal(torch.cat([part["source"] for part in parts]), whole["source"])
     assert equal(data.held_out.real_batch([2, 1]), data.held_out.real_batch([2, 1]))
+
+
+def test_degraded_sources_have_the_depth_of_the_images(tmp_path):
+    kinds = {}
+    for dtype in ("uint8", "uint16", "float32"):
+        path = fill(tmp_path / dtype, 6, dtype=dtype, suffix=".tif")
+        data = prepared(
+            "super-resolution", path=path, scale=2, crop_size=16, degradation="real-esrgan", batch_size=12
+        )
+        kinds[dtype] = batches(data, 1)[0]["source"].double()
+
+    def whole(images, steps):  # for each image, whether it lies at whole levels
+        values = (images + 1) / 2 * steps
+        return ((values - values.round()).abs() < 2e-2).flatten(1).all(1)
+
+    assert whole(kinds["uint8"], 255).all()
+    assert whole(kinds["uint16"], 65535).all()
+    for deep in ("uint16", "float32"):  # of the two ways to end, one ends with a filter and one with JPEG
+        assert 0 < whole(kinds[deep], 255).sum() < 12, deep
+    assert kinds["uint16"].abs().max() <= 1 + 1e-6
 
 
 def test_given_small_images_are_cut_with_the_large_ones(tmp_path):
@@ -378,6 +398,25 @@ def test_pairs_of_unequal_size_are_named(tmp_path):
 
     with pytest.raises(UserError, match=r"1 of 3 pairs .* 01.png: source 8 x 8, image 8 x 9"):
         prepared("paired", sources=a, path=b)
+
+
+def test_many_unequal_pairs_are_named_and_the_rest_counted_on_one_line(tmp_path):
+    a, b = fill(tmp_path / "a", 14, size=(8, 8)), fill(tmp_path / "b", 14, size=(8, 9))
+    fill(tmp_path / "more", 26, size=(8, 8))
+
+    with pytest.raises(UserError) as sizes:
+        prepared("paired", sources=a, path=b)
+    with pytest.raises(UserError) as names:
+        prepared("paired", sources=a, path=str(tmp_path / "more"))
+    with pytest.raises(UserError) as small:
+        prepared("super-resolution", path=fill(tmp_path / "small", 12, size=(1, 8)), scale=2, crop_size=None)
+
+    ten = "; ".join(f"{i:02d}.png: source 8 x 8, image 8 x 9" for i in range(10))
+    assert f"14 of 14 pairs of {b} differ in height x width" in str(sizes.value)
+    assert f"{ten} and 4 more; repair them" in str(sizes.value)
+    assert f"{', '.join(str(i) for i in range(14, 24))} and 2 more" in str(names.value)
+    assert f"{', '.join(f'{i:02d}.png' for i in range(10))} and 2 more" in str(small.value)
+    assert not any("\n" in str(error.value) for error in (sizes, names, small))
     assert prepared("paired", sources=a, path=b, load_size=8).image_shape == (3, 8, 8)
 
 

@@ -342,7 +342,7 @@ def test_run_on_latents_shows_and_scores_images_and_resumes_exactly(world, tmp_p
 
 def test_gat_does_not_clip_latents_and_other_archs_see_a_quarter_of_them(world):
     base = [f"data.path={world / 'latents'}", "data=latents", "eval.metrics=[]", "trainer.accelerator=cpu"]
-    data, gat, _, _ = assemble(compose([*RUN, *base]))
+    data, gat, _ = assemble(compose([*RUN, *base]))
     with torch.no_grad():
         for part in gat.sampler.parameters():
             part.mul_(4)
@@ -351,7 +351,7 @@ def test_gat_does_not_clip_latents_and_other_archs_see_a_quarter_of_them(world):
     assert made.abs().max() > 1
     assert (data.scaling.scale, gat.decoder.scaling.scale) == (1, 1)
 
-    data, dcgan, _, _ = assemble(compose(["arch=dcgan", "model.width=4", "data.batch_size=8", *base]))
+    data, dcgan, _ = assemble(compose(["arch=dcgan", "model.width=4", "data.batch_size=8", *base]))
     assert (data.scaling.scale, dcgan.decoder.scaling.scale) == (BOUNDED_SCALE, BOUNDED_SCALE)
     raw = torch.full((1, 4, 2, 2), 1e4)
     seen = data.on_after_batch_transfer({"image": torch.cat([raw, torch.zeros_like(raw)])})["image"]

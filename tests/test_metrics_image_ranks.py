@@ -74,6 +74,15 @@ def unequal_weights(rank: int, world: int) -> str:
     return str(error.value)
 
 
+def unequal_metrics(rank: int, world: int) -> str:
+    """What a rank hears that has the weights of LPIPS where another has not, or the other way round."""
+    chosen = ["psnr", "lpips-diversity"][: 1 + rank % 2]
+    how = {"extractor": None, "lpips": SquaredDistance() if rank % 2 else None, "rank": rank, "world": world}
+    with pytest.raises(UserError) as error:
+        evaluate(Fake(), noise(), metrics=chosen, fakes=6, **how)
+    return str(error.value)
+
+
 def _rank(job: tuple[int, Path]) -> dict[int, tuple[dict, dict]]:
     rank, folder = job
     torch.set_num_threads(1)
@@ -87,6 +96,7 @@ def _rank(job: tuple[int, Path]) -> dict[int, tuple[dict, dict]]:
             found[world] = (scores(rank, world), unequal_updates(rank, world))
             assert "the ranks have different weights" in (said := unequal_weights(rank, world))
             assert "metrics.lpips_weights=PATH" in said
+            assert "some of the ranks have the weights of LPIPS" in unequal_metrics(rank, world)
             dist.destroy_process_group()
     return found
 

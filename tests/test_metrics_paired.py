@@ -82,7 +82,7 @@ def test_equal_images_have_the_psnr_of_rounding():
 
     assert float(metric.compute()) == pytest.approx(58.92, abs=0.01)
     assert float(nearly.compute()) == float(metric.compute()), "never above equal images"
-    assert "at most 58.9 dB" in PSNR.settings(2)
+    assert "at most 58.9 dB" in metric.described(2)
 
 
 def test_ssim_is_its_definition_and_torchmetrics_inside_the_border():
@@ -189,6 +189,18 @@ def _fast(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     )
 
 
+@pytest.mark.parametrize("kind", [PSNR, SSIM, MSSSIM, PSNRY, SSIMY])
+def test_floats_in_their_range_are_measured_as_the_grey_levels_that_they_stand_for(kind):
+    real = pictures(2, 176)
+    fake = noisy(real, 10)
+    bytes_, floats = kind(), kind()
+
+    bytes_.update(fake, real)
+    floats.update(fake.double() / 127.5 - 1, real.double() / 127.5 - 1)
+
+    assert float(floats.compute()) == pytest.approx(float(bytes_.compute()), rel=1e-12)
+
+
 @pytest.mark.parametrize("kind", [PSNR, SSIM, MSSSIM])
 def test_more_noise_is_worse_and_other_input_is_refused(kind):
     real = pictures(2, 176)
@@ -201,7 +213,9 @@ def test_more_noise_is_worse_and_other_input_is_refused(kind):
     assert values == sorted(values, reverse=True)
     assert kind.higher_is_better
     with pytest.raises(ValueError, match="must be uint8"):
-        kind().update(real.float(), real.float())
+        kind().update(real.int(), real.int())
+    with pytest.raises(ValueError, match="must be uint8"):
+        kind().update(real.float() / 127.5 - 1, real)
     with pytest.raises(ValueError, match="alike"):
         kind().update(real, real[:1])
     with (
@@ -270,7 +284,7 @@ def test_sets_that_do_not_pair_up_are_told_by_name(tmp_path):
     write(tmp_path / "twice", pictures(2), ["0.png", "0.jpg"])
     real, fake = folder(tmp_path / "real"), folder(tmp_path / "fake")
 
-    with pytest.raises(UserError, match=r"fake lacks 1, 2, 3 and 2 more; \S*real lacks 7, 8: give both"):
+    with pytest.raises(UserError, match=r"fake lacks 1, 2, 3, 4, 5; \S*real lacks 7, 8: give both"):
         matched(fake, real)
     with pytest.raises(UserError, match=r"twice has 0 more than once"):
         matched(folder(tmp_path / "twice"), real)

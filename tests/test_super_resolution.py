@@ -183,6 +183,30 @@ def test_generates_any_size_in_range_whatever_the_batch_mates(kind, scale):
     assert (module.scale, module.stride) == (scale, 2 if scale == 2 and kind is not SRGAN else 1)
 
 
+# number type of the images, what of it is -1 and 1, and whether an image can hold anything beyond
+@pytest.mark.parametrize(
+    ("dtype", "limits", "clips"),
+    [
+        ("uint8", [0, 255], True),
+        ("uint16", [0, 65535], True),
+        ("uint16", [0, 4095], False),
+        ("float32", [-1000, 3000], False),
+    ],
+)
+@kinds
+def test_images_are_cut_only_where_none_can_hold_more(kind, dtype, limits, clips):
+    module = tiny(kind)
+    batch = batch_of(module)
+    module.look_at({"image": {"dtype": dtype, "range": limits}})
+    with inference(module):
+        for parameter in module.sampler.parameters():
+            parameter.mul_(5)
+        made, whole = module.generate(batch), module.sampler(batch["source"]).float()
+
+    assert whole.abs().max() > 1.5
+    assert torch.equal(made, whole.clamp(-1, 1) if clips else whole)
+
+
 @kinds
 def test_the_first_stage_is_pixels_alone_and_the_discriminator_rests(kind):
     module = tiny(kind, pretrain_images=8)

@@ -206,6 +206,22 @@ def test_generate_takes_styles_of_other_sizes_and_is_alone_what_it_is_in_a_batch
     assert torch.allclose(images, torch.cat(alone), atol=1e-4)
 
 
+def test_images_are_cut_only_where_none_can_hold_more():
+    module = tiny()
+    batch = unpaired(SMALL, SMALL)
+    batch["style"] = batch["image"]
+    torch.nn.init.constant_(module.sampler[-1].bias, 3.0)  # of the last convolution
+
+    made = {}
+    for dtype, limits in (("uint8", [0, 255]), ("float32", [0, 1])):
+        module.look_at({"image": {"dtype": dtype, "range": limits}})
+        with inference(module):
+            made[dtype] = module.generate(batch)
+
+    assert made["float32"].max() > 1.5
+    assert torch.equal(made["uint8"], made["float32"].clamp(-1, 1))
+
+
 def test_style_is_encoded_once_for_all_tiles_and_anew_where_it_changed(monkeypatch):
     module, style = tiny(), unpaired(SMALL, SMALL, size=1)["image"]
     source = unpaired((3, 48, 32), SMALL, size=1)["source"]

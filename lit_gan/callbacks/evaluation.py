@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -263,10 +263,18 @@ def fakes_of(evaluation: Mapping[str, Any]) -> int:
 
 
 def evaluation_record(
-    scores: Mapping[str, Score], images_seen: int, source: str, seconds: float, hardware: Mapping[str, Any]
+    scores: Mapping[str, Score],
+    images_seen: int,
+    source: str,
+    seconds: float,
+    hardware: Mapping[str, Any],
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """One entry of `results.json`; `source` says whether training made it or `lit-gan eval`, and of which file."""
-    return {
+    """One entry of `results.json`; `source` says whether training made it or `lit-gan eval`, and of which file.
+
+    `notes` say which scores were asked for and left out.
+    """
+    record = {
         "images_seen": images_seen,
         "source": source,
         "scores": {name: score.to_dict() for name, score in scores.items()},
@@ -274,6 +282,7 @@ def evaluation_record(
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "hardware": dict(hardware),
     }
+    return {**record, "notes": list(notes)} if notes else record
 
 
 def parameter_counts(module: AdversarialModule) -> dict[str, int]:

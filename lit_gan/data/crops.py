@@ -50,9 +50,9 @@ class Part:
 
     @property
     def even(self) -> bool:
-        """Whether all pictures of a side have one size."""
+        """Whether all pictures have one size, which two domains need not share, in pixels of the source."""
         sides = [self.grids] + ([self.source.sizes] if self.source is not None else [])
-        return all((side == side[0]).all() for side in sides)
+        return all((side == self.grids[0]).all() for side in sides)
 
     @property
     def fingerprint(self) -> list[str | None]:

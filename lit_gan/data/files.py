@@ -6,6 +6,7 @@ and `tifffile` read those two; Pillow reads the rest. What a file is follows fro
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy", ".bmp")
 _PNG, _NPY = b"\x89PNG\r\n\x1a\n", b"\x93NUMPY"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ORIENTATION = 274
+_XMP = "XML:com.adobe.xmp"  # among the texts of a PNG
+_XMP_ORIENTATION = re.compile(r'tiff:Orientation="\d+"|<tiff:Orientation>\d+</tiff:Orientation>')
 # what of a TIFF is kept: description, XMP, colour profile, and where on the earth it lies
 _TIFF_TAGS = (270, 700, 34675, 33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
 
@@ -248,18 +251,24 @@ def _to_tiff(picture: Picture) -> bytes:
 
 
 def _described(image: Image.Image) -> dict[str, Any]:
-    """What Pillow read of profile, EXIF, resolution and text."""
+    """What Pillow read of profile, EXIF, resolution and text, without the orientation: pixels are handed on upright."""
     found: dict[str, Any] = {}
     if profile := image.info.get("icc_profile"):
         found["icc"] = profile
-    if exif := image.getexif():
-        exif.pop(_ORIENTATION, None)  # the pixels are upright
+    if kept := image.getexif():
+        exif = Image.Exif()
+        exif.load(
+            kept.tobytes()
+        )  # a copy: Pillow keeps the first, and whoever turns the pixels reads it there
+        exif.pop(_ORIENTATION, None)
         found["exif"] = exif.tobytes()
     if (dpi := image.info.get("dpi")) and min(dpi) > 0:
         found["dpi"] = (float(dpi[0]), float(dpi[1]))
-    text = getattr(image, "text", None)
+    text = {str(key): str(value) for key, value in (getattr(image, "text", None) or {}).items()}
+    if _XMP in text:  # says it once more
+        text[_XMP] = _XMP_ORIENTATION.sub("", text[_XMP])
     if text:
-        found["text"] = {str(key): str(value) for key, value in text.items()}
+        found["text"] = text
     return found
 
 
@@ -308,13 +317,8 @@ def _to_pillow(suffix: str, picture: Picture) -> bytes:
 def _from_deep_png(content: bytes) -> Picture:
     import imagecodecs
 
-    with Image.open(BytesIO(content)) as image:  # reads what stands before the pixels, and no pixel
-        metadata = _described(image)
-        turned = int(image.getexif().get(_ORIENTATION, 1))
-        text = getattr(image, "info", {})
-        metadata |= (
-            {"text": words} if (words := {k: v for k, v in text.items() if isinstance(v, str)}) else {}
-        )
+    with Image.open(BytesIO(content)) as image:
+        metadata, turned = _described(image), int(image.getexif().get(_ORIENTATION, 1))
     values = imagecodecs.png_decode(content)
     if values.dtype != np.uint16:
         raise ValueError(f"a PNG of 16 bits was read as {values.dtype.name}")

@@ -26,9 +26,7 @@ from lit_gan.data.order import Integers, Order
 from lit_gan.data.progress import say
 from lit_gan.data.ragged import Listing, Pictures, pictures
 from lit_gan.data.views import PictureView, Whole, by, refuse_uneven
-from lit_gan.errors import UserError
-
-SHOWN = 5  # names in a message
+from lit_gan.errors import UserError, listed
 
 
 class PairData(PictureView):
@@ -176,10 +174,10 @@ class PairData(PictureView):
         assert part.source is not None
         unequal = np.flatnonzero((part.grids != part.source.sizes).any(axis=1))
         if len(unequal):
-            first = "; ".join(
+            pairs = [
                 f"{part.image.names[i]}: source {by(part.source.sizes[i])}, image {by(part.image.sizes[i])}"
-                for i in unequal[:SHOWN]
-            )
+                for i in unequal
+            ]
             times = (
                 f"an image must be {self.scale} times its source"
                 if self.scale > 1
@@ -187,8 +185,7 @@ class PairData(PictureView):
             )
             raise UserError(
                 f"{len(unequal):,} of {len(both):,} pairs of {self.source_name} differ in height x width, and {times}: "
-                + first
-                + "; ..." * (len(unequal) > SHOWN)
+                + listed(pairs, "; ")
                 + ("" if self.scale > 1 else "; repair them, or set data.load_size")
             )
         return part
@@ -196,7 +193,7 @@ class PairData(PictureView):
     def _check_grids(self, images: Pictures) -> None:
         if small := [images.names[i] for i in np.flatnonzero((images.sizes < self.scale).any(axis=1))]:
             raise UserError(
-                f"{small[0]} of {self.source_name} is smaller than one pixel of its source; leave it out"
+                f"images of {self.source_name} are smaller than one pixel of their sources: {listed(small)}; leave them out"
             )
 
     def _check_alike(self, ours: Pictures, theirs: Pictures) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,8 +19,9 @@ from lit_gan.metrics.pairs import matched
 class SuperResolution(PairData):
     """Images of a folder, and sources `scale` times smaller, cut in whole pixels of the source.
 
-    Sources are made by bicubic with antialias, or by the degradations of Real-ESRGAN, and rounded to the levels of the
-    images' depth as if they came from files; or they are files of equal names in `sources`.
+    Sources are made by bicubic with antialias, or by the degradations of Real-ESRGAN (whose JPEG has 8 bits whatever the
+    images have), and rounded to the levels of the images' depth as if they came from files; or they are files of equal
+    names in `sources`.
     """
 
     def __init__(
@@ -75,12 +77,13 @@ class SuperResolution(PairData):
         from lit_gan.degradation import degrade
 
         generator = torch.Generator(image.device)
+        levels = 255 if self.image_dtype == np.uint8 else None  # others are rounded below, at their own depth
         unit, results = (image + 1) / 2, []
         for one, word in zip(
             unit, batch["word"].tolist(), strict=True
         ):  # each by its own draws, whatever its rank
             generator.manual_seed(word)
-            results.append(degrade(one[None], self.scale, generator))
+            results.append(degrade(one[None], self.scale, generator, levels=levels))
         return self.levels(torch.cat(results) * 2 - 1)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lit_gan.data.base import Batch, ImageData
-from lit_gan.data.crops import Part, Size, held_words, holes, scaled, window
+from lit_gan.data.crops import Part, Range, Size, held_words, holes, scaled, window
 from lit_gan.data.files import Pixels
 from lit_gan.data.order import Integers
 from lit_gan.errors import UserError
@@ -98,7 +98,7 @@ class PictureView(ImageData):
 
 
 class Whole(PictureView):
-    """Pictures for grids and scores: whole where all of a side have one size, else the centre of the size trained on.
+    """Pictures for grids and scores: whole where all have one size, on both sides, else the centre of the size trained on.
 
     `size` counts images; sources are taken modulo `source_size`, which differs for unpaired data alone.
     """
@@ -123,6 +123,15 @@ class Whole(PictureView):
 
     def made_channels(self) -> int:
         return self.data.made_channels()
+
+    @property
+    def image_range(self) -> Range:
+        """The stored values that became -1 and 1."""
+        return self.data.image_range
+
+    def levels(self, images: Tensor) -> Tensor:
+        """Images in [-1, 1] at the levels that files of the images' depth can hold; floats as they are."""
+        return self.data.levels(images)
 
     @property
     def scale(self) -> int:
@@ -176,7 +185,7 @@ class Whole(PictureView):
 
 
 def refuse_uneven(name: str, part: Part) -> None:
-    """UserError if the pictures of a side differ in size, as wholes in one batch must not."""
+    """UserError if pictures differ in size, as wholes in one batch, or beside those made of them, must not."""
     sides = [(part.image, part.grids)] + (
         [(part.source, part.source.sizes)] if part.source is not None else []
     )
@@ -187,6 +196,11 @@ def refuse_uneven(name: str, part: Part) -> None:
         raise UserError(
             f"the images of {name} differ in height x width ({side.names[0]} is {by(side.sizes[0])}, "
             f"{side.names[other]} {by(side.sizes[other])}): set data.crop_size, and data.load_size to resize them"
+        )
+    if part.source is not None and not part.even:
+        raise UserError(
+            f"the two domains of {name} differ in height x width (sources are {by(part.source.sizes[0])}, images "
+            f"{by(part.image.sizes[0])}): set data.crop_size, and data.load_size to resize them"
         )
 
 

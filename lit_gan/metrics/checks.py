@@ -123,11 +123,25 @@ def _check_labels(name: str, data: Source | None, module: Sampleable | None) -> 
         )
 
 
+def _differs(text: str) -> bool:
+    """Whether any rank has another text than the first; all ranks get the same answer."""
+    mine = float(int(hashlib.sha256(text.encode()).hexdigest()[:12], 16))
+    differs = torch.tensor(float(mine != broadcast_floats([mine])[0]), dtype=torch.float64)
+    return bool(all_reduce_sum(differs) > 0)
+
+
+def check_same(metrics: Sequence[str]) -> None:
+    """Every rank must make the same scores: nodes with caches of their own may not all have the weights of LPIPS."""
+    if _differs(",".join(metrics)):
+        raise UserError(
+            "eval.metrics: some of the ranks have the weights of LPIPS and others have not; share one LIT_GAN_CACHE or set "
+            "metrics.lpips_weights=PATH to one file"
+        )
+
+
 def check_ranks(network: Network) -> None:
     """Every rank must have the same weights: nodes with caches of their own may have trained unequal ones."""
-    mine = float(int(hashlib.sha256(network.weights_hash.encode()).hexdigest()[:12], 16))
-    differs = torch.tensor(float(mine != broadcast_floats([mine])[0]), dtype=torch.float64)
-    if all_reduce_sum(differs) > 0:
+    if _differs(network.weights_hash):
         raise UserError(
             f"{network.name}: the ranks have different weights; share one LIT_GAN_CACHE or set "
             f"{'metrics.weights' if isinstance(network, Extractor) else 'metrics.lpips_weights'}=PATH to one file"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lit_gan.metrics.sums import MeanMetric
 from lit_gan.sampling import Batch, Sampleable, inference, sampling_batch
+from lit_gan.tiles import pad_to
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -60,7 +61,10 @@ class CycleError(MeanMetric):
         with inference(module):
             for numbers in how.share(self.samples):
                 batch = sampling_batch(module, seed, numbers)
-                back = cast("Cyclic", module).cycle(batch).to(how.device)
+                source = batch["source"]
+                padded = pad_to(source, getattr(module, "stride", 1))  # sides that the networks can halve
+                back = cast("Cyclic", module).cycle(batch | {"source": padded}).to(how.device)
+                back = back[:, :, : source.shape[2], : source.shape[3]]
                 broken += (~back.flatten(1).isfinite().all(1)).sum()
-                self.update(batch["source"].to(how.device), back.nan_to_num())
+                self.update(source.to(how.device), back.nan_to_num())
         return broken

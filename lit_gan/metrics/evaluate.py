@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 
 from lit_gan.errors import NonFiniteError, UserError
-from lit_gan.metrics.checks import check_metrics, check_ranks, check_reference, metric_class, network_of
+from lit_gan.metrics.checks import (
+    check_metrics,
+    check_ranks,
+    check_reference,
+    check_same,
+    metric_class,
+    network_of,
+)
 from lit_gan.metrics.collectives import all_reduce_sum
 from lit_gan.metrics.extractors import Extractor, Source
 from lit_gan.metrics.pairs import reals_of
@@ -59,6 +66,8 @@ def evaluate(
     distance itself. With `world` > 1 every rank must call it with the same arguments. `should_stop` is called before
     every batch and may raise, then on every rank.
     """
+    if world > 1:
+        check_same(metrics)
     kinds = {name: metric_class(name) for name in metrics}
     check_metrics(metrics, extractor, lpips=lpips, fakes=fakes, reals=reals, data=data, module=module)
     how = Pass(device or module.device, batch_size, rank, world, should_stop)
@@ -107,7 +116,7 @@ def evaluate(
             extractor=network.name,
             weights=network.weights_hash,
             resize=network.resize,
-            quantisation="uint8, rounded" if _quantised(data) and takes != "generator" else "none",
+            quantisation=_quantisation(data, takes),
             data=data.fingerprint,
             reference=description,
             reals=compared,
@@ -198,7 +207,7 @@ def _add_fakes(
                 )
             broken += (~images.flatten(1).isfinite().all(1)).sum()
             images = images.nan_to_num()  # goes on to the end, so that all ranks raise together
-            images = (to_uint8(images) if _quantised(data) else images).to(how.device)
+            images = _stored(images, data).to(how.device)
             numbers = torch.tensor(indices)
             if by_features:
                 assert extractor is not None
@@ -229,7 +238,7 @@ def _add_whole(
                 images = render(module, batch | {"source": pair["source"].to(module.device)}).float()
                 broken += (~images.flatten(1).isfinite().all(1)).sum()
                 images = images.nan_to_num()
-                images = (to_uint8(images) if _quantised(data) else images).to(how.device)
+                images = _stored(images, data).to(how.device)
                 for meter in meters:
                     meter.add_pairs(images, pair["image"].to(how.device))
     return broken
@@ -273,5 +282,15 @@ def _of_data(found: Finding, reference: Reference | None) -> Finding:
     return {**found, "reals": reference.indices[found["reals"]].tolist()}
 
 
-def _quantised(data: Source) -> bool:
-    return bool(np.dtype(data.images.dtype) == np.uint8)
+def _stored(images: Tensor, data: Source) -> Tensor:
+    """Fakes [B, C, H, W] in [-1, 1] as reals of `data` come: uint8, else in [-1, 1], of 16 bits at their whole levels."""
+    if data.images.dtype == np.uint8:
+        return to_uint8(images)
+    levels: Callable[[Tensor], Tensor] | None = getattr(data, "levels", None)
+    return images if levels is None else levels(images)
+
+
+def _quantisation(data: Source, takes: str) -> str:
+    """What becomes of fakes before they are looked at, for the protocol."""
+    whole = data.images.dtype.kind == "u" and takes != "generator"
+    return f"{data.images.dtype}, rounded" if whole else "none"

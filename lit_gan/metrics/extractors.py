@@ -163,12 +163,18 @@ def check_pictures(name: str, data: Source) -> None:
         )
 
 
+def range_of(data: Source) -> tuple[float, float] | None:
+    """The stored values that became -1 and 1, of images of more than 8 bits; None for others, and for no images."""
+    limits: tuple[float, float] | None = getattr(data, "image_range", None)
+    return None if data.images.dtype == np.uint8 else limits
+
+
 def lacks_levels(data: Source) -> str:
     """What a metric that compares grey levels says of data that have none, to be read after its name; else ""."""
     stored = data.images.dtype
     return (
         ""
-        if stored == np.uint8
+        if stored == np.uint8 or range_of(data) is not None
         else f"compares images in grey levels, the data are of type {stored}: use images"
     )
 

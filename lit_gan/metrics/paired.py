@@ -1,45 +1,76 @@
 """Images against those that they should be, one to one: `psnr`, `ssim`, `ms-ssim` and `lpips`, means over the pairs.
 
-For image-to-image and restoration, never for a generator of noise. On uint8 grey levels, all channels alike;
-`psnr-y` and `ssim-y` are what papers on super-resolution measure: of the luminance alone, without a border as wide as
-the scale. SSIM is that of Wang et al. 2004 with the 11 x 11 Gaussian window where it lies wholly inside the image, as
-in their code; torchmetrics pads the image. MS-SSIM is that of Wang, Simoncelli & Bovik 2003, taken per channel as
-TensorFlow does it.
+For image-to-image and restoration, never for a generator of noise. On grey levels from 0 to 255, all channels alike: those
+of 8 bits as they are, of others the range that became [-1, 1], made 255 wide and neither rounded nor cut. `psnr-y` and
+`ssim-y` are what papers on super-resolution measure: of the luminance alone, without a border as wide as the scale. SSIM is
+that of Wang et al. 2004 with the 11 x 11 Gaussian window where it lies wholly inside the image, as in their code;
+torchmetrics pads the image. MS-SSIM is that of Wang, Simoncelli & Bovik 2003, taken per channel as TensorFlow does it.
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_gan.metrics.extractors import lacks_levels
+from lit_gan.metrics.extractors import lacks_levels, range_of
 from lit_gan.metrics.sums import MeanMetric
 
 if TYPE_CHECKING:
+    import numpy as np
     from typing_extensions import Self
 
     from lit_gan.metrics.extractors import Network, Source
     from lit_gan.metrics.lpips import Distance, PerceptualNetwork
 
 RANGE = 255.0
-ROUNDING = 1 / 12  # squared error of rounding to whole grey levels
+ROUNDING = 1 / 12  # squared error of rounding to whole numbers
+FLOAT_STEPS = 2.0**24  # of float32 between the ends of a range
 TAPS, SIGMA = 11, 1.5  # of the window
 C1, C2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
 LUMINANCE = (65.481, 128.553, 24.966)  # of ITU-R BT.601, on [0, 1]: with the 16 of black it spans 16 to 235
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights, finest first
 
 
+@dataclass(frozen=True)
+class Depth:
+    """What images are stored as: `steps` from black to white, and the values of these two where they are not 0 and 255."""
+
+    steps: float = RANGE
+    range: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, data: Source) -> Depth:
+        limits = range_of(data)
+        if limits is None:
+            return cls()
+        dtype: np.dtype[Any] = data.images.dtype
+        return cls(limits[1] - limits[0] if dtype.kind == "u" else FLOAT_STEPS, limits)
+
+    @property
+    def words(self) -> str:
+        """For the protocol, after what else decides a value."""
+        return "" if self.range is None else f", of {self.range[0]:g} to {self.range[1]:g}"
+
+
 class _Paired(MeanMetric):
-    """`update(fake, real)`, uint8 [B, C, H, W] each; `compute()` the mean over the pairs, a float64 scalar."""
+    """`update(fake, real)`, uint8 [B, C, H, W] each, or floats in [-1, 1]; `compute()` the mean over the pairs, float64 [].
+
+    `depth` is what floats are stored as.
+    """
 
     takes = "pairs"
     network: ClassVar[Literal["extractor", "lpips", "none"]] = "none"
     side = 1  # smallest side that a window fits into
+
+    def __init__(self, *, depth: Depth | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.depth = depth or Depth()
 
     @abstractmethod
     def measure(self, fake: Tensor, real: Tensor) -> Tensor:
@@ -47,7 +78,10 @@ class _Paired(MeanMetric):
 
     @classmethod
     def build_for(cls, data: Source, network: Network, samples: int) -> Self:
-        return cls(sync_on_compute=False)
+        return cls(depth=Depth.of(data), sync_on_compute=False)
+
+    def described(self, samples: int) -> str:
+        return (self.settings(samples) + self.depth.words).removeprefix(", ")
 
     @classmethod
     def lacks(cls, data: Source, network: Network, fakes: int) -> str:
@@ -58,11 +92,18 @@ class _Paired(MeanMetric):
 
     def update(self, fake: Tensor, real: Tensor) -> None:
         """Adds pairs; B may be 0."""
-        if fake.shape != real.shape or fake.ndim != 4 or not fake.dtype == real.dtype == torch.uint8:
+        known = fake.dtype == torch.uint8 or fake.is_floating_point()
+        if fake.shape != real.shape or fake.ndim != 4 or fake.dtype != real.dtype or not known:
             got = " and ".join(f"{image.dtype} {tuple(image.shape)}" for image in (fake, real))
-            raise ValueError(f"fake and real must be uint8 [B, C, H, W] alike, got {got}")
+            raise ValueError(
+                f"fake and real must be uint8, or floats in [-1, 1], [B, C, H, W] alike, got {got}"
+            )
         if len(fake):
-            self.take(self.measure(fake, real))
+            self.take(self.measure(self.levels(fake), self.levels(real)))
+
+    def levels(self, images: Tensor) -> Tensor:
+        """What `measure` is given: grey levels of 255, uint8 or float64."""
+        return images if images.dtype == torch.uint8 else (images.to(self.device).double() + 1) * (RANGE / 2)
 
     def add_pairs(self, fake: Tensor, real: Tensor) -> None:
         self.update(fake, real)
@@ -71,20 +112,29 @@ class _Paired(MeanMetric):
 class PSNR(_Paired):
     """Peak signal-to-noise ratio in dB, the mean of the images' own.
 
-    The squared error of an image counts as 1 / 12 at least, that of rounding to grey levels: equal images have
-    58.9 dB and not infinitely many.
+    The squared error of an image counts as that of rounding at least, 1 / 12 of a squared step of its depth: equal images
+    of 8 bits have 58.9 dB and not infinitely many, of 16 bits 107.1 (less where the range is a part of them), floats 155.3.
     """
 
     higher_is_better: bool = True
     plot_lower_bound: float = 0.0
 
+    @property
+    def least(self) -> float:
+        """The squared error, in grey levels, that an image has at least."""
+        return (RANGE / self.depth.steps) ** 2 * ROUNDING
+
     @classmethod
     def settings(cls, samples: int) -> str:
-        return f"mean of images, at most {10 * math.log10(RANGE**2 / ROUNDING):.1f} dB"
+        return "mean of images"
+
+    def described(self, samples: int) -> str:
+        most = 10 * math.log10(RANGE**2 / self.least)
+        return f"{self.settings(samples)}, at most {most:.1f} dB{self.depth.words}"
 
     def measure(self, fake: Tensor, real: Tensor) -> Tensor:
         fake, real = fake.to(self.device).double(), real.to(self.device).double()
-        error = (fake - real).square().mean((1, 2, 3)).clamp_min(ROUNDING)
+        error = (fake - real).square().mean((1, 2, 3)).clamp_min(self.least)
         return 10 * (RANGE**2 / error).log10()
 
 
@@ -137,7 +187,7 @@ class _Luminance(_Paired):
 
     @classmethod
     def build_for(cls, data: Source, network: Network, samples: int) -> Self:
-        return cls(border_of(data), sync_on_compute=False)
+        return cls(border_of(data), depth=Depth.of(data), sync_on_compute=False)
 
     @classmethod
     def lacks(cls, data: Source, network: Network, fakes: int) -> str:
@@ -152,7 +202,7 @@ class _Luminance(_Paired):
         return lacks_levels(data)
 
     def described(self, samples: int) -> str:
-        return f"Y of BT.601, border {self.border}, {self.settings(samples)}"
+        return f"Y of BT.601, border {self.border}, {super().described(samples)}"
 
     def update(self, fake: Tensor, real: Tensor) -> None:
         if min(fake.shape[2:]) - 2 * self.border < self.side:
@@ -162,7 +212,7 @@ class _Luminance(_Paired):
         super().update(fake, real)
 
     def shown(self, images: Tensor) -> Tensor:
-        """What is compared of uint8 [B, C, H, W]: float64 [B, 1, H - 2 border, W - 2 border]."""
+        """What is compared of grey levels [B, C, H, W]: float64 [B, 1, H - 2 border, W - 2 border]."""
         cut = slice(self.border, -self.border or None)
         return luminance(images.to(self.device)[..., cut, cut])
 
@@ -184,7 +234,7 @@ class SSIMY(_Luminance, SSIM):
 class LPIPS(_Paired):
     """The learned perceptual distance (Zhang et al. 2018), 0 for equal images.
 
-    `distance(fake, real)` gives the distances [B] of uint8 images, as a `PerceptualNetwork` does.
+    `distance(fake, real)` gives the distances [B] of uint8 images, or of floats in [-1, 1], as a `PerceptualNetwork` does.
     """
 
     higher_is_better: bool = False
@@ -197,11 +247,14 @@ class LPIPS(_Paired):
 
     @classmethod
     def build_for(cls, data: Source, network: Network, samples: int) -> Self:
-        return cls(cast("Distance", network), sync_on_compute=False)
+        return cls(cast("Distance", network), depth=Depth.of(data), sync_on_compute=False)
 
     @classmethod
     def lacks(cls, data: Source, network: Network, fakes: int) -> str:
         return cast("PerceptualNetwork", network).lacks(data)
+
+    def levels(self, images: Tensor) -> Tensor:
+        return images  # the network takes both
 
     def measure(self, fake: Tensor, real: Tensor) -> Tensor:
         return self.distance(fake, real)
@@ -213,7 +266,7 @@ def border_of(data: Source) -> int:
 
 
 def luminance(images: Tensor) -> Tensor:
-    """Y in grey levels, as MATLAB's rgb2ycbcr but not rounded: uint8 [B, C, H, W] -> float64 [B, 1, H, W].
+    """Y in grey levels, as MATLAB's rgb2ycbcr but not rounded: grey levels [B, C, H, W] -> float64 [B, 1, H, W].
 
     Grey images are it already; alpha counts for nothing.
     """

@@ -16,13 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_gan.errors import UserError
+from lit_gan.errors import UserError, listed
 
 if TYPE_CHECKING:
     from lit_gan.metrics.extractors import Source
     from lit_gan.sampling import Sampleable
-
-SHOWN = 3  # names in a message
 
 
 class Paired(Protocol):
@@ -64,7 +62,7 @@ def matched(fakes: Named, reals: Named) -> NDArray[np.int64]:
     """
     fake_names, real_names = (_names(side) for side in (fakes, reals))
     lacking = [
-        f"{side.source_name} lacks {_listed(names)}"
+        f"{side.source_name} lacks {listed(names)}"
         for side, names in (
             (fakes, sorted(set(real_names) - set(fake_names))),
             (reals, sorted(set(fake_names) - set(real_names))),
@@ -97,12 +95,7 @@ def _names(side: Named) -> list[str]:
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise UserError(
-            f"images are paired by their names without the ending, and {side.source_name} has {_listed(twice)} more "
+            f"images are paired by their names without the ending, and {side.source_name} has {listed(twice)} more "
             "than once: leave one of each"
         )
     return names
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:SHOWN])
-    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN:,} more"

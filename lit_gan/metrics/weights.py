@@ -25,6 +25,15 @@ from lit_gan.metrics.store import locked
 if TYPE_CHECKING:
     from torch import Tensor
 
+
+class MissingWeightsError(UserError):
+    """A network's weights are neither here nor to be had; `reason` says why, as the system does."""
+
+    def __init__(self, line: str, reason: str) -> None:
+        super().__init__(line)
+        self.reason = reason
+
+
 TIMEOUT = 10  # seconds without an answer before a download is given up
 
 
@@ -140,7 +149,8 @@ def given(weights: str, key: str = "metrics.weights") -> Path:
 def find_weights(name: str, weights: str | None, key: str = "metrics.weights") -> Path:
     """The file of KNOWN[name]: the one given, in torch.hub's or lit-gan's folder, or downloaded there.
 
-    `key` is the setting that may name another file, for messages.
+    `key` is the setting that may name another file, for messages. Raises `MissingWeightsError` where none is given and none
+    to be had.
     """
     if weights is not None:
         return given(weights, key)
@@ -152,19 +162,22 @@ def find_weights(name: str, weights: str | None, key: str = "metrics.weights") -
             try:
                 download(wanted)
             except OSError as error:
-                raise UserError(missing(name, wanted.file, error, key)) from error
+                raise MissingWeightsError(missing(name, wanted.file, error, key), _reason(error)) from error
     return wanted.own
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def missing(name: str, file: str, error: Exception, key: str = "metrics.weights") -> str:
     """What to tell somebody whose machine has neither the file of network `name` nor a network connection."""
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     if key == "metrics.weights":
         of, instead = f"metrics.extractor={name}", "do without by metrics.extractor=classifier"
     else:
         of, instead = name, "leave the scores out that need them"
     return (
-        f"the weights of {of} are neither here nor to be had ({reason}): put {file} into "
+        f"the weights of {of} are neither here nor to be had ({_reason(error)}): put {file} into "
         f"{weights_folder()}, or set {key}=PATH, or {instead} (see docs/metrics.md)"
     )
 

@@ -148,7 +148,8 @@ class AdaIN(AdversarialModule):
 
     def generate(self, batch: Batch) -> Tensor:
         style = self._style_maps(batch["style"])
-        return self._stylised(self.sampler, batch["source"], style, self.alpha).clamp(-1, 1)
+        made = self._stylised(self.sampler, batch["source"], style, self.alpha)
+        return made.clamp(-1, 1) if self.clips else made
 
     def _style_maps(self, style: Tensor) -> Tensor:
         """The deepest maps of a style image; of the same one, as for all tiles of an image, they are made once."""
