@@ -22,7 +22,7 @@ from lit_gan.resume import Plan, compose_saved
 from lit_gan.sampling import inference, render, sampling_batch
 
 if TYPE_CHECKING:
-    from lit_gan.translate import Tile
+    from lit_gan.translator import Tile
 
 TOGETHER = 16  # images go through the generator so many at a time: in another shape they round otherwise
 
@@ -51,7 +51,8 @@ class Sampler:
         Any size; `tile` is the side of overlapping tiles in pixels, "none", or "auto": as the free memory asks for. `style`
         is an image of any of these kinds, for a variant that takes on the style of one.
         """
-        from lit_gan.translate import Translator, translate_image
+        from lit_gan.translate import translate_image
+        from lit_gan.translator import Translator
 
         return translate_image(Translator(self.module, self.sides(), tile, seed, style), image)
 
@@ -141,7 +142,8 @@ def translate_run(
     plan: Plan, inputs: str, out: str, *, tile: Tile, seed: int, style: str | None, suffix: str | None
 ) -> int:
     """Translate image files by the best checkpoint of a run; 0, or 1 where some failed."""
-    from lit_gan.translate import Translator, translate_files
+    from lit_gan.translate import translate_files
+    from lit_gan.translator import Translator
 
     sampler = _load(plan, str(inference_device(settings(plan.config, "trainer"))))
     return translate_files(

@@ -1,0 +1,159 @@
+"""A trained translator at work on one picture of any size, depth and number of channels.
+
+The result has the depth of the file, or is float in the run's range where the targets were; alpha and metadata are handed
+on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from lit_gan.data.conform import resized
+from lit_gan.data.files import Picture, read_image
+from lit_gan.errors import UserError
+from lit_gan.module import AdversarialModule
+from lit_gan.sampling import inference, latents
+from lit_gan.sides import range_of, signed_of
+from lit_gan.tiles import Tiling, pad_to, through, tile_for
+
+Tile = int | Literal["auto", "none"]
+
+
+@dataclass
+class Translator:
+    """A trained translator, ready for pictures; `sides` is what its checkpoint says of "source" and "image" files.
+
+    `style` is an image as `translate_image` takes one, where the module takes on the style of one, and only there: else a
+    `UserError`.
+    """
+
+    module: AdversarialModule
+    sides: Mapping[str, Mapping[str, Any]]
+    tile: Tile = "auto"
+    seed: int = 0
+    style: Any = None
+    outside: int = 0  # values met beyond the range that was trained on
+    tiled: list[str] = field(default_factory=list)  # in words, how the last picture was taken
+    _known: dict[tuple[int, int], int | None] = field(default_factory=dict)  # sides -> tile
+    _given: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # of every batch: "style" [1, C, H, W], or nothing
+
+    def __post_init__(self) -> None:
+        name = type(self.module).__name__
+        if self.style is None:
+            if self.module.takes_style:
+                raise UserError(f"{name} takes on the style of an image: give one, --style FILE or style=")
+            return
+        if not self.module.takes_style:
+            raise UserError(f"{name} takes on no image's style: leave --style out")
+        self._given["style"] = self._style().to(self.module.device)
+
+    def __call__(self, picture: Picture) -> Picture:
+        """The translation, upright. Raises `ValueError` where the picture has channels that the run cannot take."""
+        source = self._tensor(picture)
+        with inference(self.module):
+            made = self._made(source)
+        return self._picture(made[0], picture)
+
+    def _made(self, source: Tensor) -> Tensor:
+        """[1, C, H, W] of a source [1, Cs, Hs, Ws], both in [-1, 1]."""
+        module = self.module
+        z = latents(self.seed, [0], module.latent_dim).to(module.device)
+
+        def network(image: Tensor) -> Tensor:
+            batch = {"source": image.to(module.device), "z": z, "index": torch.zeros(1)}
+            return module.generate(batch | self._given)
+
+        tiling = Tiling(module.stride, module.scale, module.reach)
+        size = (source.shape[2], source.shape[3])
+        side: int | None
+        if self.tile == "auto":
+            if size not in self._known:
+                self._known[size], _ = tile_for(network, source.to(module.device), tiling)
+            side = self._known[size]
+        else:
+            side = None if self.tile == "none" else self.tile
+        padded = pad_to(source, tiling.stride)
+        tiles = side is not None and (side < padded.shape[2] or side < padded.shape[3])
+        self.tiled = []
+        if tiles:
+            self.tiled.append(f"tiles of {max(side or 0, tiling.least)} pixels")
+            if module.reach is None:
+                self.tiled.append(
+                    "faded into each other: this network looks at the whole image, and tiles differ a little"
+                )
+        # masks of dropout have the places of a tile, and would show where tiles meet
+        drops = cast("bool | None", getattr(module, "sample_dropout", None))
+        if tiles and drops:
+            setattr(module, "sample_dropout", False)  # noqa: B010  # a keyword that pix2pix alone has
+            self.tiled.append("without dropout, which would differ from tile to tile")
+        try:
+            return through(network, source, replace(tiling, tile=side))
+        finally:
+            if drops is not None:
+                setattr(module, "sample_dropout", drops)  # noqa: B010
+
+    def _tensor(self, picture: Picture) -> Tensor:
+        """The picture as a source [1, Cs, H, W] in [-1, 1]."""
+        signed = signed_of(picture, self.sides["source"])
+        self.outside += int((signed.abs() > 1).sum())
+        return signed
+
+    def _style(self) -> Tensor:
+        if isinstance(self.style, Tensor):
+            return self.style[None].float()
+        try:
+            return signed_of(picture_of(self.style), self.sides["image"])
+        except (OSError, ValueError) as error:
+            raise UserError(f"the style image cannot be used: {' '.join(str(error).split())}") from error
+
+    def _picture(self, made: Tensor, original: Picture) -> Picture:
+        """[C, H, W] in [-1, 1] as a picture of the original's depth."""
+        side = self.sides["image"]
+        target = np.dtype(side["dtype"])
+        source = original.pixels.dtype
+        floats = target.kind == "f"
+        dtype = target if floats or source.kind == "f" else source
+        low, high = range_of(dtype, side)
+        values: NDArray[Any] = (made.permute(1, 2, 0).double().cpu().numpy() + 1) * ((high - low) / 2) + low
+        if dtype.kind == "u":
+            values = np.rint(values).clip(0, np.iinfo(dtype).max)
+        pixels = np.ascontiguousarray(values.astype(dtype))
+        alpha = None
+        if pixels.shape[2] in (2, 4) and int(self.sides["source"]["shape"][0]) == pixels.shape[2]:
+            if original.alpha is not None:  # the run translates it as a channel
+                pixels, alpha = np.ascontiguousarray(pixels[..., :-1]), np.ascontiguousarray(pixels[..., -1])
+        elif original.alpha is not None:
+            alpha = resized(original.alpha[..., None], pixels.shape[:2])[..., 0].astype(dtype)
+            if dtype != source:
+                alpha = (alpha / np.iinfo(source).max).astype(dtype)
+        stored = str(side.get("stored", "")) if floats else ""
+        return Picture(pixels, alpha, dict(original.metadata), stored)
+
+
+def picture_of(image: Any) -> Picture:
+    """The picture that a path, a PIL image or an array is; `ValueError` where it is none."""
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        alpha = image.mode in ("LA", "RGBA", "PA")
+        grey = image.mode in ("1", "L", "LA")
+        values = np.array(image.convert(("LA" if grey else "RGBA") if alpha else ("L" if grey else "RGB")))
+        values = values if values.ndim == 3 else values[..., None]
+        return Picture(values[..., :-1] if alpha else values, values[..., -1] if alpha else None)
+    array = np.asarray(image)
+    if array.dtype not in (np.uint8, np.uint16, np.float32) or array.ndim not in (2, 3):
+        raise ValueError(
+            f"an array must be uint8, uint16 or float32, [H, W] or [H, W, C]; got {array.dtype} {list(array.shape)}"
+        )
+    return Picture(array if array.ndim == 3 else array[..., None])
