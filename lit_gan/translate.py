@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from lit_gan.data.files import SUFFIXES, Picture, encoded, read_image, write_image
+from lit_gan.data.files import Picture, read_image, write_image
 from lit_gan.errors import UserError
 from lit_gan.memory import peak_memory
+from lit_gan.places import Taken, jobs, place_for
 from lit_gan.sampling import inference
 from lit_gan.translator import Translator, picture_of
 
@@ -54,44 +55,6 @@ def _as_pil(picture: Picture) -> Image.Image:
     return Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
 
 
-def jobs(inputs: str, out: Path) -> Iterator[tuple[Path, Path]]:
-    """Every file to read and where its translation goes; `inputs` is a folder, a file, or - for paths on standard input.
-
-    Raises `UserError` where there is nothing to translate, or a result would lie on its own source.
-    """
-    if inputs == "-":
-        found = [(Path(line), Path(line).name) for line in (raw.strip() for raw in sys.stdin) if line]
-    else:
-        root = Path(inputs).expanduser()
-        if not root.exists():
-            raise UserError(
-                f"{inputs} does not exist: give a folder of images, a file, or - for a list of paths"
-            )
-        if root.is_file():
-            target = out if out.suffix.lower() in SUFFIXES and not out.is_dir() else out / root.name
-            if target.resolve() == root.resolve():
-                raise UserError(f"{target} is the image itself: give another place")
-            yield root, target
-            return
-        files = sorted(path for path in root.rglob("*") if path.is_file())
-        found = [
-            (path, str(path.relative_to(root)))
-            for path in files
-            if path.suffix.lower() in SUFFIXES
-            and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        ]
-        if out.resolve() == root.resolve():
-            raise UserError(f"{out} is the folder of the images themselves: give another place")
-    if not found:
-        raise UserError(f"{inputs} holds no images ({', '.join(SUFFIXES)}): check the path")
-    names: dict[str, Path] = {}
-    for path, name in found:
-        if name in names:
-            raise UserError(f"{names[name]} and {path} would both become {out / name}: translate them apart")
-        names[name] = path
-        yield path, out / name
-
-
 def translate_files(
     translator: Translator,
     inputs: str,
@@ -107,10 +70,11 @@ def translate_files(
         raise UserError(f"{out} is a file and there are {len(work)} images: give a folder")
     failed: list[str] = []
     noted: dict[str, int] = {}
+    taken = Taken(path for path, _ in work)
     quiet = not sys.stderr.isatty()
     started = time.perf_counter()
     for path, target in track(work, "translating", console=Console(stderr=True), disable=quiet):
-        reason = _one(translator, path, target, suffix, noted)
+        reason = _one(translator, path, target, suffix, taken, noted)
         if reason:
             failed.append(f"{path}: {reason}")
     done = len(work) - len(failed)
@@ -131,35 +95,22 @@ def translate_files(
     return 1 if failed else 0
 
 
-def _one(translator: Translator, path: Path, target: Path, suffix: str | None, noted: dict[str, int]) -> str:
+def _one(
+    translator: Translator, path: Path, target: Path, suffix: str | None, taken: Taken, noted: dict[str, int]
+) -> str:
     """Translate one file; the reason where it fails, else "". What is worth a line is counted in `noted`."""
     try:
-        made = translator(read_image(path))
-        place = _place(target, suffix, made, noted)
+        picture = read_image(path)
+        place, words = place_for(target, suffix, translator.form(picture))
+        taken.refuse(place)
+        made = translator(picture)
         place.parent.mkdir(parents=True, exist_ok=True)
         write_image(place, made)
     except (OSError, ValueError) as error:
         return " ".join(str(error).split()) or type(error).__name__
     except (MemoryError, torch.OutOfMemoryError):
         return "does not fit into memory; --tile 512 cuts it into tiles"
-    for words in translator.tiled:
-        noted[words] = noted.get(words, 0) + 1
+    taken.add(place, f"the translation of {path}")
+    for note in [words, *translator.tiled] if words else translator.tiled:
+        noted[note] = noted.get(note, 0) + 1
     return ""
-
-
-def _place(target: Path, suffix: str | None, made: Picture, noted: dict[str, int]) -> Path:
-    """`target` with an ending that can hold the picture; what differs from the source's is noted."""
-    wanted = target if suffix is None else target.with_suffix(suffix)
-    if suffix is not None:
-        return wanted
-    for ending in (wanted.suffix.lower(), ".png", ".tif", ".npy"):
-        try:
-            encoded(ending, made)
-        except ValueError:
-            continue
-        if ending != wanted.suffix.lower():
-            words = f"written as {ending}, since {wanted.suffix} cannot hold the result"
-            noted[words] = noted.get(words, 0) + 1
-            return wanted.with_suffix(ending)
-        return wanted
-    return wanted

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from lit_gan.data.conform import resized
-from lit_gan.data.files import Picture, read_image
+from lit_gan.data.files import Form, Picture, read_image
 from lit_gan.errors import UserError
 from lit_gan.module import AdversarialModule
 from lit_gan.sampling import inference, latents
@@ -117,27 +117,34 @@ class Translator:
         except (OSError, ValueError) as error:
             raise UserError(f"the style image cannot be used: {' '.join(str(error).split())}") from error
 
+    def form(self, picture: Picture) -> Form:
+        """Of the translation of that picture, without making it."""
+        channels, own = int(self.sides["image"]["shape"][0]), int(self.sides["source"]["shape"][0])
+        as_channel = channels in (2, 4) and channels == own  # the run translates alpha as a channel
+        alpha = picture.alpha is not None
+        return Form(self._dtype(picture).name, channels - (alpha and as_channel), alpha)
+
+    def _dtype(self, picture: Picture) -> np.dtype[Any]:
+        target, source = np.dtype(self.sides["image"]["dtype"]), picture.pixels.dtype
+        return target if "f" in (target.kind, source.kind) else source
+
     def _picture(self, made: Tensor, original: Picture) -> Picture:
         """[C, H, W] in [-1, 1] as a picture of the original's depth."""
-        side = self.sides["image"]
-        target = np.dtype(side["dtype"])
-        source = original.pixels.dtype
-        floats = target.kind == "f"
-        dtype = target if floats or source.kind == "f" else source
+        side, form, source = self.sides["image"], self.form(original), original.pixels.dtype
+        dtype = np.dtype(form.dtype)
         low, high = range_of(dtype, side)
         values: NDArray[Any] = (made.permute(1, 2, 0).double().cpu().numpy() + 1) * ((high - low) / 2) + low
         if dtype.kind == "u":
             values = np.rint(values).clip(0, np.iinfo(dtype).max)
         pixels = np.ascontiguousarray(values.astype(dtype))
         alpha = None
-        if pixels.shape[2] in (2, 4) and int(self.sides["source"]["shape"][0]) == pixels.shape[2]:
-            if original.alpha is not None:  # the run translates it as a channel
-                pixels, alpha = np.ascontiguousarray(pixels[..., :-1]), np.ascontiguousarray(pixels[..., -1])
+        if form.alpha and form.channels < pixels.shape[2]:
+            pixels, alpha = np.ascontiguousarray(pixels[..., :-1]), np.ascontiguousarray(pixels[..., -1])
         elif original.alpha is not None:
             alpha = resized(original.alpha[..., None], pixels.shape[:2])[..., 0].astype(dtype)
             if dtype != source:
                 alpha = (alpha / np.iinfo(source).max).astype(dtype)
-        stored = str(side.get("stored", "")) if floats else ""
+        stored = str(side.get("stored", "")) if dtype.kind == "f" else ""
         return Picture(pixels, alpha, dict(original.metadata), stored)
 
 

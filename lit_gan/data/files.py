@@ -44,6 +44,15 @@ class Picture:
         return int(self.pixels.shape[0]), int(self.pixels.shape[1])
 
 
+@dataclass(frozen=True)
+class Form:
+    """What of a picture decides which formats can hold it."""
+
+    dtype: str
+    channels: int  # without alpha
+    alpha: bool
+
+
 def read_image(path: Path | str) -> Picture:
     """The image in a file; OSError or ValueError, with a reason in words, where it cannot be read."""
     return decoded(Path(path).read_bytes())
@@ -79,22 +88,27 @@ def write_image(path: Path | str, picture: Picture) -> None:
 def encoded(suffix: str, picture: Picture) -> bytes:
     """The bytes of a file with that ending."""
     pixels = picture.pixels
+    check_format(suffix, Form(pixels.dtype.name, pixels.shape[2], picture.alpha is not None))
     if suffix == ".npy":
         return _to_npy(picture)
     if suffix in (".tif", ".tiff"):
         return _to_tiff(picture)
+    return _to_deep_png(picture) if pixels.dtype == np.uint16 else _to_pillow(suffix, picture)
+
+
+def check_format(suffix: str, form: Form) -> None:
+    """Raise `ValueError` where a file with that ending cannot hold such pictures."""
     if suffix not in SUFFIXES:
         raise ValueError(
             f"{suffix or 'a name without an ending'} is no format to write; use .png, .tif or .npy"
         )
+    if suffix in (".npy", ".tif", ".tiff"):
+        return
     depths = ("uint8", "uint16") if suffix == ".png" else ("uint8",)
-    if pixels.dtype.name not in depths or pixels.shape[2] not in (1, 3):
-        raise ValueError(
-            f"{suffix} cannot hold {pixels.shape[2]} channels of {pixels.dtype.name}; write .tif or .npy"
-        )
-    if picture.alpha is not None and suffix not in (".png", ".webp"):
+    if form.dtype not in depths or form.channels not in (1, 3):
+        raise ValueError(f"{suffix} cannot hold {form.channels} channels of {form.dtype}; write .tif or .npy")
+    if form.alpha and suffix not in (".png", ".webp"):
         raise ValueError(f"{suffix} cannot hold transparency; write .png, .webp or .tif")
-    return _to_deep_png(picture) if pixels.dtype == np.uint16 else _to_pillow(suffix, picture)
 
 
 def _as_levels(values: NDArray[Any]) -> tuple[NDArray[Any], str]:
@@ -347,6 +361,6 @@ def _png_chunks(metadata: dict[str, Any]) -> Sequence[bytes]:
 
 
 __all__ = [
-    "SUFFIXES", "Picture", "Pixels",
-    "decoded", "encoded", "read_image", "upright", "write_image",
+    "SUFFIXES", "Form", "Picture", "Pixels",
+    "check_format", "decoded", "encoded", "read_image", "upright", "write_image",
 ]  # fmt: skip
