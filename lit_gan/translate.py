@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from lit_gan.data.files import Picture, read_image, write_image
 from lit_gan.errors import UserError
-from lit_gan.memory import peak_memory
+from lit_gan.memory import out_of_memory, peak_memory
 from lit_gan.places import Taken, jobs, place_for
 from lit_gan.sampling import inference
 from lit_gan.translator import Translator, picture_of
@@ -106,10 +105,12 @@ def _one(
         made = translator(picture)
         place.parent.mkdir(parents=True, exist_ok=True)
         write_image(place, made)
-    except (OSError, ValueError) as error:
+    except UserError:  # of the whole call
+        raise
+    except Exception as error:  # of this file, whatever a decoder or a network raises: the others are made
+        if out_of_memory(error):
+            return "does not fit into memory; --tile 512 cuts it into tiles"
         return " ".join(str(error).split()) or type(error).__name__
-    except (MemoryError, torch.OutOfMemoryError):
-        return "does not fit into memory; --tile 512 cuts it into tiles"
     taken.add(place, f"the translation of {path}")
     for note in [words, *translator.tiled] if words else translator.tiled:
         noted[note] = noted.get(note, 0) + 1

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from lit_gan.data.files import Picture, read_image, write_image
+from lit_gan.errors import UserError
 from lit_gan.translate import translate_files
 from translators import negative
 
@@ -102,3 +107,74 @@ def test_images_below_the_folder_of_results_are_translated(tmp_path: Path) -> No
     assert translate_files(negative(), str(tmp_path / "new"), str(tmp_path)) == 0
 
     assert names(tmp_path) == ["a.png", "new/a.png"]
+
+
+def test_whatever_a_bad_file_raises_is_listed_and_the_others_are_made(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "a.tif").write_bytes(b"II*\0")  # struct.error
+    (source / "b.png").write_bytes(b"no image at all")
+    write_image(source / "c.png", picture())
+    said: list[str] = []
+
+    assert translate_files(negative(), str(source), str(tmp_path / "out"), say=said.append) == 1
+
+    assert names(tmp_path / "out") == ["c.png"]
+    assert said[0].startswith("1 of 3 images")
+    assert "a.tif" in said[1]
+    assert "b.png: not an image that can be read" in said[2]
+
+
+def test_a_torn_file_is_an_error_of_values_whatever_its_decoder_raises(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"II*\0")
+
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "--tile 512"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "--tile 512"),
+        (MemoryError(), "--tile 512"),
+        (RuntimeError("an odd layer"), "an odd layer"),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_what_the_network_raises_is_a_failure_of_that_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, words: str
+) -> None:
+    write_image(tmp_path / "a.png", picture())
+    translator = negative()
+    monkeypatch.setattr(translator.module, "generate", lambda batch: (_ for _ in ()).throw(raised))
+    said: list[str] = []
+
+    assert translate_files(translator, str(tmp_path), str(tmp_path / "out"), say=said.append) == 1
+
+    assert words in said[-1]
+
+
+def test_errors_of_the_user_stop_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image(tmp_path / "a.png", picture())
+    translator = negative()
+    wrong = UserError("of no file alone")
+    monkeypatch.setattr(translator.module, "generate", lambda batch: (_ for _ in ()).throw(wrong))
+
+    with pytest.raises(UserError, match="of no file"):
+        translate_files(translator, str(tmp_path), str(tmp_path / "out"))
+
+
+def test_images_of_any_size_are_read(tmp_path: Path) -> None:
+    Image.new("1", (20_000, 9_000)).save(tmp_path / "a.png")  # beyond what Pillow takes for a bomb
+
+    assert read_image(tmp_path / "a.png").size == (9_000, 20_000)
+
+
+@pytest.mark.parametrize("module", ["files", "pixels"])  # all sources of data decode by one of the two
+def test_each_reader_of_data_lifts_the_limit(module: str) -> None:
+    program = f"import lit_gan.data.{module}; from PIL import Image; print(Image.MAX_IMAGE_PIXELS)"
+
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "None"

@@ -16,7 +16,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# Pillow refuses images beyond 179 megapixels, as bombs that strangers send to a server. These are the user's own files,
+# and scans and aerial images are larger. There is one such number for the process.
+Image.MAX_IMAGE_PIXELS = None
 
 Pixels = NDArray[Any]  # [H, W, C], uint8, uint16 or float32
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy", ".bmp")
@@ -59,7 +63,19 @@ def read_image(path: Path | str) -> Picture:
 
 
 def decoded(content: bytes) -> Picture:
-    """The image in the bytes of a file."""
+    """The image in the bytes of a file; OSError or ValueError as `read_image`."""
+    try:
+        return _decoded(content)
+    except UnidentifiedImageError as error:  # its text names a BytesIO
+        raise ValueError("not an image that can be read") from error
+    except (OSError, ValueError, MemoryError):
+        raise
+    except Exception as error:  # whatever a torn file makes a decoder raise: struct.error, SyntaxError, ...
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"cannot be read ({said})") from error
+
+
+def _decoded(content: bytes) -> Picture:
     if content.startswith(_NPY):
         return _from_npy(content)
     if content.startswith(_TIFF):

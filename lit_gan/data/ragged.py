@@ -24,7 +24,6 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
 
 from lit_gan.data.conform import resized, with_channels
 from lit_gan.data.decoded import cached, check_share, threads, write_json
@@ -338,8 +337,6 @@ class _Build:
             ), picture.stored
         except (MemoryError, UserError):
             raise
-        except UnidentifiedImageError:  # its text names a BytesIO
-            return f"{name}: not an image that can be read"
         except Exception as error:  # whatever a broken file makes a decoder raise
             return f"{name}: {' '.join(str(error).split()) or type(error).__name__}"
 
