@@ -23,7 +23,7 @@ from lit_gan.errors import UserError
 from lit_gan.module import AdversarialModule
 from lit_gan.sampling import inference, latents
 from lit_gan.sides import range_of, signed_of
-from lit_gan.tiles import Tiling, pad_to, through, tile_for
+from lit_gan.tiles import Tiling, through, tile_for
 
 Tile = int | Literal["auto", "none"]
 
@@ -74,7 +74,7 @@ class Translator:
             batch = {"source": image.to(module.device), "z": z, "index": torch.zeros(1)}
             return module.generate(batch | self._given)
 
-        tiling = Tiling(module.stride, module.scale, module.reach)
+        tiling = Tiling(module.stride, module.scale, module.reach, least_side=module.least_side)
         size = (source.shape[2], source.shape[3])
         side: int | None
         if self.tile == "auto":
@@ -83,7 +83,7 @@ class Translator:
             side = self._known[size]
         else:
             side = None if self.tile == "none" else self.tile
-        padded = pad_to(source, tiling.stride)
+        padded = tiling.padded(source)
         tiles = side is not None and (side < padded.shape[2] or side < padded.shape[3])
         self.tiled = []
         if tiles:
