@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -20,17 +20,25 @@ from torch import Tensor
 from lit_gan.data.conform import resized
 from lit_gan.data.files import Form, Picture, read_image
 from lit_gan.errors import UserError
-from lit_gan.module import AdversarialModule
+from lit_gan.module import AdversarialModule, Batch
 from lit_gan.sampling import inference, latents
 from lit_gan.sides import range_of, signed_of
 from lit_gan.tiles import Tiling, through, tile_for
 
 Tile = int | Literal["auto", "none"]
+Direction = Literal["forward", "back"]  # from sources to images, or from images to sources
+
+
+class TwoWay(Protocol):
+    """A module that knows the way back."""
+
+    def generate_source(self, batch: Batch) -> Tensor: ...  # of batch["image"]
 
 
 @dataclass
 class Translator:
-    """A trained translator, ready for pictures; `sides` is what its checkpoint says of "source" and "image" files.
+    """A trained translator, ready for pictures; `sides` is what its checkpoint says of "source" and "image" files, which
+    change places where `direction` is "back": a `UserError` where the module knows no way back.
 
     `style` is an image as `translate_image` takes one, where the module takes on the style of one, and only there: else a
     `UserError`.
@@ -41,6 +49,7 @@ class Translator:
     tile: Tile = "auto"
     seed: int = 0
     style: Any = None
+    direction: Direction = "forward"
     outside: int = 0  # values met beyond the range that was trained on
     tiled: list[str] = field(default_factory=list)  # in words, how the last picture was taken
     _known: dict[tuple[int, int], int | None] = field(default_factory=dict)  # sides -> tile
@@ -50,6 +59,14 @@ class Translator:
 
     def __post_init__(self) -> None:
         name = type(self.module).__name__
+        if self.direction not in ("forward", "back"):
+            raise UserError(f"direction={self.direction!r} is neither forward nor back")
+        if self.direction == "back":
+            if not hasattr(self.module, "generate_source"):
+                raise UserError(
+                    f"{name} translates one way, from sources to images: leave --direction out, or take arch=cyclegan"
+                )
+            self.sides = {"source": self.sides["image"], "image": self.sides["source"]}
         if self.style is None:
             if self.module.takes_style:
                 raise UserError(f"{name} takes on the style of an image: give one, --style FILE or style=")
@@ -71,6 +88,8 @@ class Translator:
         z = latents(self.seed, [0], module.latent_dim).to(module.device)
 
         def network(image: Tensor) -> Tensor:
+            if self.direction == "back":
+                return cast("TwoWay", module).generate_source({"image": image.to(module.device)})
             batch = {"source": image.to(module.device), "z": z, "index": torch.zeros(1)}
             return module.generate(batch | self._given)
 
