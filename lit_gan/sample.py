@@ -53,17 +53,19 @@ class Sampler:
         seed: int = 0,
         style: Any = None,
         direction: Direction = "forward",
+        mask: Any = None,
     ) -> Any:
         """The translation of one image, as the same kind: a path, a PIL image, an array [H, W, C], a tensor [C, H, W].
 
         Any size; `tile` is the side of overlapping tiles in pixels, "none", or "auto": as the free memory asks for. `style`
         is an image of any of these kinds, for a variant that takes on the style of one. With `direction` "back" a variant
-        that learns both ways makes a source of an image.
+        that learns both ways makes a source of an image. `mask`, an image too, is light where a run on data=inpainting is
+        to fill a hole; without it the image's alpha tells, below half.
         """
         from lit_gan.translate import translate_image
         from lit_gan.translator import Translator
 
-        translator = Translator(self.module, self.sides(), tile, seed, style, direction)
+        translator = Translator(self.module, self.sides(), tile, seed, style, direction, mask)
         return translate_image(translator, image)
 
     def sides(self) -> Mapping[str, Any]:
@@ -157,6 +159,7 @@ def translate_run(
     seed: int,
     style: str | None,
     direction: Direction,
+    mask: str | None,
     suffix: str | None,
 ) -> int:
     """Translate image files by the best checkpoint of a run; 0, or 1 where some failed."""
@@ -164,7 +167,7 @@ def translate_run(
     from lit_gan.translator import Translator
 
     sampler = _load(plan, str(inference_device(settings(plan.config, "trainer"))))
-    translator = Translator(sampler.module, sampler.sides(), tile, seed, style, direction)
+    translator = Translator(sampler.module, sampler.sides(), tile, seed, style, direction, mask)
     return translate_files(translator, inputs, out, suffix=suffix)
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from lit_gan.data.files import Picture, read_image, write_image
+from lit_gan.data.files import Picture, joined, read_image, write_image
 from lit_gan.errors import UserError
 from lit_gan.memory import out_of_memory, peak_memory
 from lit_gan.places import Taken, jobs, place_for
@@ -35,12 +35,11 @@ def translate_image(translator: Translator, image: Any) -> Any:
             return translator._made(image[None].float())[0]
     made = translator(picture_of(image))
     if isinstance(image, (str, Path)):
-        return (
-            _as_pil(made) if made.pixels.dtype == np.uint8 and made.pixels.shape[2] in (1, 3) else made.pixels
-        )
+        shown = made.pixels.dtype == np.uint8 and made.pixels.shape[2] in (1, 3)
+        return _as_pil(made) if shown else joined(made)
     if isinstance(image, Image.Image):
         return _as_pil(made)
-    pixels = made.pixels
+    pixels = joined(made)
     return pixels[..., 0] if np.ndim(image) == 2 and pixels.shape[2] == 1 else pixels
 
 
@@ -49,8 +48,7 @@ def _as_pil(picture: Picture) -> Image.Image:
         raise ValueError(
             f"PIL cannot hold {picture.pixels.shape[2]} channels of {picture.pixels.dtype.name}: give an array"
         )
-    parts = [picture.pixels] if picture.alpha is None else [picture.pixels, picture.alpha[..., None]]
-    values = np.concatenate(parts, axis=2)
+    values = joined(picture)
     return Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
 
 

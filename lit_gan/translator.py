@@ -22,7 +22,7 @@ from lit_gan.data.files import Form, Picture, read_image
 from lit_gan.errors import UserError
 from lit_gan.module import AdversarialModule, Batch
 from lit_gan.sampling import inference, latents
-from lit_gan.sides import range_of, signed_of
+from lit_gan.sides import Hole, Side, hole_of
 from lit_gan.tiles import Tiling, through, tile_for
 
 Tile = int | Literal["auto", "none"]
@@ -41,7 +41,7 @@ class Translator:
     change places where `direction` is "back": a `UserError` where the module knows no way back.
 
     `style` is an image as `translate_image` takes one, where the module takes on the style of one, and only there: else a
-    `UserError`.
+    `UserError`. So is `mask`, light where a run that fills holes is to fill one; without it the alpha of each image tells.
     """
 
     module: AdversarialModule
@@ -50,8 +50,12 @@ class Translator:
     seed: int = 0
     style: Any = None
     direction: Direction = "forward"
+    mask: Any = None
     outside: int = 0  # values met beyond the range that was trained on
     tiled: list[str] = field(default_factory=list)  # in words, how the last picture was taken
+    source: Side = field(init=False)
+    image: Side = field(init=False)
+    _hole: Hole | None = field(default=None, init=False)
     _known: dict[tuple[int, int], int | None] = field(default_factory=dict)  # sides -> tile
     _given: dict[str, Tensor] = field(
         default_factory=dict
@@ -61,12 +65,16 @@ class Translator:
         name = type(self.module).__name__
         if self.direction not in ("forward", "back"):
             raise UserError(f"direction={self.direction!r} is neither forward nor back")
-        if self.direction == "back":
-            if not hasattr(self.module, "generate_source"):
-                raise UserError(
-                    f"{name} translates one way, from sources to images: leave --direction out, or take arch=cyclegan"
-                )
-            self.sides = {"source": self.sides["image"], "image": self.sides["source"]}
+        if self.direction == "back" and not hasattr(self.module, "generate_source"):
+            raise UserError(
+                f"{name} translates one way, from sources to images: leave --direction out, or take arch=cyclegan"
+            )
+        names = ("source", "image") if self.direction == "forward" else ("image", "source")
+        self.source, self.image = (Side.restored(self.sides[side]) for side in names)
+        if self.mask is not None:
+            if not self.source.mask:
+                raise UserError(f"this run of {name} was trained on no masks: leave --mask out")
+            self._hole = hole_of(self._given_image(self.mask, "mask"))
         if self.style is None:
             if self.module.takes_style:
                 raise UserError(f"{name} takes on the style of an image: give one, --style FILE or style=")
@@ -124,7 +132,7 @@ class Translator:
 
     def _tensor(self, picture: Picture) -> Tensor:
         """The picture as a source [1, Cs, H, W] in [-1, 1]."""
-        signed = signed_of(picture, self.sides["source"])
+        signed = self.source.signed(picture, self._hole)
         self.outside += int((signed.abs() > 1).sum())
         return signed
 
@@ -132,39 +140,46 @@ class Translator:
         if isinstance(self.style, Tensor):
             return self.style[None].float()
         try:
-            return signed_of(picture_of(self.style), self.sides["image"])
+            return self.image.signed(self._given_image(self.style, "style"))
+        except ValueError as error:
+            raise UserError(f"the style image cannot be used: {error}") from error
+
+    def _given_image(self, image: Any, what: str) -> Picture:
+        try:
+            return picture_of(image)
         except (OSError, ValueError) as error:
-            raise UserError(f"the style image cannot be used: {' '.join(str(error).split())}") from error
+            raise UserError(f"the {what} image cannot be used: {' '.join(str(error).split())}") from error
 
     def form(self, picture: Picture) -> Form:
         """Of the translation of that picture, without making it."""
-        channels, own = int(self.sides["image"]["shape"][0]), int(self.sides["source"]["shape"][0])
-        as_channel = channels in (2, 4) and channels == own  # the run translates alpha as a channel
-        alpha = picture.alpha is not None
-        return Form(self._dtype(picture).name, channels - (alpha and as_channel), alpha)
+        dtype = self._dtype(picture).name
+        if self.image.ends_in_alpha:
+            return Form(dtype, self.image.channels - 1, True)
+        # alpha that the network has read, as a channel or as a mask, is no longer the file's
+        read = self.source.ends_in_alpha or (self.source.mask and self._hole is None)
+        return Form(dtype, self.image.channels, picture.alpha is not None and not read)
 
     def _dtype(self, picture: Picture) -> np.dtype[Any]:
-        target, source = np.dtype(self.sides["image"]["dtype"]), picture.pixels.dtype
+        target, source = self.image.dtype, picture.pixels.dtype
         return target if "f" in (target.kind, source.kind) else source
 
     def _picture(self, made: Tensor, original: Picture) -> Picture:
         """[C, H, W] in [-1, 1] as a picture of the original's depth."""
-        side, form, source = self.sides["image"], self.form(original), original.pixels.dtype
+        form, source = self.form(original), original.pixels.dtype
         dtype = np.dtype(form.dtype)
-        low, high = range_of(dtype, side)
+        low, high = self.image.range_of(dtype)
         values: NDArray[Any] = (made.permute(1, 2, 0).double().cpu().numpy() + 1) * ((high - low) / 2) + low
         if dtype.kind == "u":
             values = np.rint(values).clip(0, np.iinfo(dtype).max)
-        pixels = np.ascontiguousarray(values.astype(dtype))
-        alpha = None
-        if form.alpha and form.channels < pixels.shape[2]:
-            pixels, alpha = np.ascontiguousarray(pixels[..., :-1]), np.ascontiguousarray(pixels[..., -1])
-        elif original.alpha is not None:
+        pixels, alpha = values.astype(dtype), None
+        if self.image.ends_in_alpha:
+            pixels, alpha = pixels[..., :-1], np.ascontiguousarray(pixels[..., -1])
+        elif form.alpha and original.alpha is not None:
             alpha = resized(original.alpha[..., None], pixels.shape[:2])[..., 0].astype(dtype)
             if dtype != source:
                 alpha = (alpha / np.iinfo(source).max).astype(dtype)
-        stored = str(side.get("stored", "")) if dtype.kind == "f" else ""
-        return Picture(pixels, alpha, dict(original.metadata), stored)
+        stored = self.image.stored if dtype.kind == "f" else ""
+        return Picture(np.ascontiguousarray(pixels), alpha, dict(original.metadata), stored)
 
 
 def picture_of(image: Any) -> Picture:

@@ -176,10 +176,14 @@ def _split(values: NDArray[Any]) -> tuple[Pixels, NDArray[Any] | None]:
     return values, None
 
 
-def _joined(picture: Picture) -> NDArray[Any]:
-    pixels = picture.pixels
-    if picture.alpha is not None:
-        pixels = np.concatenate([pixels, picture.alpha[..., None]], axis=2)
+def joined(picture: Picture) -> Pixels:
+    """The pixels [H, W, C], alpha as their last channel where there is one."""
+    if picture.alpha is None:
+        return picture.pixels
+    return np.concatenate([picture.pixels, picture.alpha[..., None]], axis=2)
+
+
+def _flat(pixels: Pixels) -> NDArray[Any]:
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
@@ -311,7 +315,7 @@ def _from_pillow(content: bytes) -> Picture:
 
 def _to_pillow(suffix: str, picture: Picture) -> bytes:
     metadata = picture.metadata
-    image = Image.fromarray(np.ascontiguousarray(_joined(picture)))
+    image = Image.fromarray(np.ascontiguousarray(_flat(joined(picture))))
     options: dict[str, Any] = {}
     if "icc" in metadata and suffix != ".bmp":
         options["icc_profile"] = metadata["icc"]
@@ -355,7 +359,7 @@ def _from_deep_png(content: bytes) -> Picture:
 def _to_deep_png(picture: Picture) -> bytes:
     import imagecodecs
 
-    content = bytes(imagecodecs.png_encode(np.ascontiguousarray(_joined(picture))))
+    content = bytes(imagecodecs.png_encode(np.ascontiguousarray(_flat(joined(picture)))))
     head = len(_PNG) + 25  # signature and IHDR; what describes the pixels comes before them
     return content[:head] + b"".join(_png_chunks(picture.metadata)) + content[head:]
 
@@ -378,5 +382,5 @@ def _png_chunks(metadata: dict[str, Any]) -> Sequence[bytes]:
 
 __all__ = [
     "SUFFIXES", "Form", "Picture", "Pixels",
-    "check_format", "decoded", "encoded", "read_image", "upright", "write_image",
+    "check_format", "decoded", "encoded", "joined", "read_image", "upright", "write_image",
 ]  # fmt: skip
