@@ -53,6 +53,11 @@ class Side:
                 sizes = [" x ".join(map(str, size)) for size in (picture.size, hole.shape)]
                 raise ValueError(f"has {sizes[0]} pixels and the mask {sizes[1]}: give a mask of its size")
         pixels = with_channels(picture, self.channels - self.mask)
+        if self.dtype.kind == "u" and picture.stored and np.dtype(picture.stored).kind != "f":
+            raise ValueError(
+                f"holds {picture.stored}, and what of it is black and white this run, on {self.dtype.name}, does not know: "
+                "save it as uint8 or uint16, or as floats from 0 to 1"
+            )
         low, high = self.range_of(pixels.dtype)
         signed = (pixels.astype(np.float64) - low) * (2 / (high - low)) - 1
         if hole is not None:  # as data=inpainting makes it: grey in the hole

@@ -27,8 +27,8 @@ SHOWN = 20  # failures that are listed
 def translate_image(translator: Translator, image: Any) -> Any:
     """One image of any of these kinds, and the translation as the same kind.
 
-    A path (the result is a PIL image where PIL can hold it, else an array), a PIL image, an array [H, W] or [H, W, C] of
-    uint8, uint16 or float32, or a tensor [C, H, W] in [-1, 1].
+    A path (the result is a PIL image where it has 8 bits and 1 or 3 colours, else an array), a PIL image, an array [H, W]
+    or [H, W, C] of uint8, uint16 or float32, or a tensor [C, H, W] in [-1, 1].
     """
     if isinstance(image, Tensor):
         with inference(translator.module):
@@ -44,10 +44,11 @@ def translate_image(translator: Translator, image: Any) -> Any:
 
 
 def _as_pil(picture: Picture) -> Image.Image:
-    if picture.pixels.dtype != np.uint8 or picture.pixels.shape[2] not in (1, 3):
-        raise ValueError(
-            f"PIL cannot hold {picture.pixels.shape[2]} channels of {picture.pixels.dtype.name}: give an array"
-        )
+    dtype, channels = picture.pixels.dtype.name, picture.pixels.shape[2]
+    grey = channels == 1 and picture.alpha is None
+    if not (dtype == "uint8" and channels in (1, 3)) and not (grey and dtype in ("uint16", "float32")):
+        alpha = "" if picture.alpha is None else " and alpha"
+        raise ValueError(f"PIL cannot hold {channels} channels{alpha} of {dtype}: give an array")
     values = joined(picture)
     return Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
 

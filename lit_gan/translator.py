@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from lit_gan.data.conform import resized
-from lit_gan.data.files import Form, Picture, read_image
+from lit_gan.data.files import Form, Picture, from_pil, read_image
 from lit_gan.errors import UserError
 from lit_gan.module import AdversarialModule, Batch
 from lit_gan.sampling import inference, latents
@@ -161,7 +161,7 @@ class Translator:
 
     def _dtype(self, picture: Picture) -> np.dtype[Any]:
         target, source = self.image.dtype, picture.pixels.dtype
-        return target if "f" in (target.kind, source.kind) else source
+        return target if target.kind == "f" else source
 
     def _picture(self, made: Tensor, original: Picture) -> Picture:
         """[C, H, W] in [-1, 1] as a picture of the original's depth."""
@@ -178,7 +178,7 @@ class Translator:
             alpha = resized(original.alpha[..., None], pixels.shape[:2])[..., 0].astype(dtype)
             if dtype != source:
                 alpha = (alpha / np.iinfo(source).max).astype(dtype)
-        stored = self.image.stored if dtype.kind == "f" else ""
+        stored = self.image.stored if self.image.dtype.kind == "f" else original.stored
         return Picture(np.ascontiguousarray(pixels), alpha, dict(original.metadata), stored)
 
 
@@ -187,11 +187,7 @@ def picture_of(image: Any) -> Picture:
     if isinstance(image, (str, Path)):
         return read_image(image)
     if isinstance(image, Image.Image):
-        alpha = image.mode in ("LA", "RGBA", "PA")
-        grey = image.mode in ("1", "L", "LA")
-        values = np.array(image.convert(("LA" if grey else "RGBA") if alpha else ("L" if grey else "RGB")))
-        values = values if values.ndim == 3 else values[..., None]
-        return Picture(values[..., :-1] if alpha else values, values[..., -1] if alpha else None)
+        return from_pil(image)
     array = np.asarray(image)
     if array.dtype not in (np.uint8, np.uint16, np.float32) or array.ndim not in (2, 3):
         raise ValueError(

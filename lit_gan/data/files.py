@@ -300,17 +300,22 @@ def _described(image: Image.Image) -> dict[str, Any]:
 def _from_pillow(content: bytes) -> Picture:
     with Image.open(BytesIO(content)) as image:
         image.load()
-        if image.mode == "F" or image.mode.startswith("I"):
-            values = upright(np.asarray(image), image.getexif().get(_ORIENTATION, 1))
-            deep = values.dtype == np.int32 and values.min() >= 0 and values.max() <= 65535
-            levels, stored = _as_levels(values.astype(np.uint16) if deep else values)
-            return Picture(levels[..., None], None, _described(image), stored)
-        turned = ImageOps.exif_transpose(image)
-        transparent = turned.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in turned.info
-        grey = turned.mode in ("1", "L", "LA", "La")
-        shown = turned.convert(("LA" if grey else "RGBA") if transparent else ("L" if grey else "RGB"))
-        pixels, alpha = _split(np.array(shown))
-        return Picture(pixels, alpha, _described(image))
+        return from_pil(image)
+
+
+def from_pil(image: Image.Image) -> Picture:
+    """An image of any mode: grey beyond 8 bits and floats as they are, palettes and CMYK as RGB, upright by its EXIF."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = upright(np.asarray(image), image.getexif().get(_ORIENTATION, 1))
+        deep = values.dtype == np.int32 and values.min() >= 0 and values.max() <= 65535
+        levels, stored = _as_levels(values.astype(np.uint16) if deep else values)
+        return Picture(levels[..., None], None, _described(image), stored)
+    turned = ImageOps.exif_transpose(image)
+    transparent = turned.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in turned.info
+    grey = turned.mode in ("1", "L", "LA", "La")
+    shown = turned.convert(("LA" if grey else "RGBA") if transparent else ("L" if grey else "RGB"))
+    pixels, alpha = _split(np.array(shown))
+    return Picture(pixels, alpha, _described(image))
 
 
 def _to_pillow(suffix: str, picture: Picture) -> bytes:
@@ -382,5 +387,5 @@ def _png_chunks(metadata: dict[str, Any]) -> Sequence[bytes]:
 
 __all__ = [
     "SUFFIXES", "Form", "Picture", "Pixels",
-    "check_format", "decoded", "encoded", "joined", "read_image", "upright", "write_image",
+    "check_format", "decoded", "encoded", "from_pil", "joined", "read_image", "upright", "write_image",
 ]  # fmt: skip
