@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lit_gan.data.conform import resized
 from lit_gan.data.files import Form, Picture, from_pil, read_image
+from lit_gan.data.metadata import handed_on
 from lit_gan.errors import UserError
 from lit_gan.module import AdversarialModule, Batch
 from lit_gan.sampling import inference, latents
@@ -179,7 +180,8 @@ class Translator:
             if dtype != source:
                 alpha = (alpha / np.iinfo(source).max).astype(dtype)
         stored = self.image.stored if self.image.dtype.kind == "f" else original.stored
-        return Picture(np.ascontiguousarray(pixels), alpha, dict(original.metadata), stored)
+        said = handed_on(original.metadata, colours=form.channels, scale=self.module.scale)
+        return Picture(np.ascontiguousarray(pixels), alpha, said, stored)
 
 
 def picture_of(image: Any) -> Picture:
