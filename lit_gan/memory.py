@@ -44,6 +44,13 @@ def memory_of(network: Callable[[Tensor], Tensor], image: Tensor) -> int | None:
     return None if resident is None or peak is None else max(peak - resident, 0)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory could not be had; torch says it of the processor by a plain RuntimeError."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
 def free_memory(device: torch.device) -> int | None:
     """Bytes that are free on `device`, within the limit of a container; None where nobody tells."""
     if device.type == "cuda":

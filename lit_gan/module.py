@@ -73,6 +73,7 @@ class AdversarialModule(Alternation):
     conditions: Conditions | None = None  # of labels that are vectors; set by the run
     grows: bool = False  # whether layers of the discriminator come to life while it trains
     stride: int = 1  # of a translator: the sides of its input are multiples of it
+    least_side: int = 1  # of a translator: no side of its input is smaller
     scale: int = 1  # of a translator: its output's sides over its input's
     reach: int | None = (
         None  # of a translator: pixels of the input around a place that matter there; None: all

@@ -22,7 +22,7 @@ from lit_gan.resume import Plan, compose_saved
 from lit_gan.sampling import inference, render, sampling_batch
 
 if TYPE_CHECKING:
-    from lit_gan.translate import Tile
+    from lit_gan.translator import Direction, Tile
 
 TOGETHER = 16  # images go through the generator so many at a time: in another shape they round otherwise
 
@@ -45,15 +45,28 @@ class Sampler:
         self.images_seen = images_seen
         self._record = record or {}
 
-    def translate(self, image: Any, *, tile: Tile = "auto", seed: int = 0, style: Any = None) -> Any:
+    def translate(
+        self,
+        image: Any,
+        *,
+        tile: Tile = "auto",
+        seed: int = 0,
+        style: Any = None,
+        direction: Direction = "forward",
+        mask: Any = None,
+    ) -> Any:
         """The translation of one image, as the same kind: a path, a PIL image, an array [H, W, C], a tensor [C, H, W].
 
         Any size; `tile` is the side of overlapping tiles in pixels, "none", or "auto": as the free memory asks for. `style`
-        is an image of any of these kinds, for a variant that takes on the style of one.
+        is an image of any of these kinds, for a variant that takes on the style of one. With `direction` "back" a variant
+        that learns both ways makes a source of an image. `mask`, an image too, is light where a run on data=inpainting is
+        to fill a hole; without it the image's alpha tells, below half.
         """
-        from lit_gan.translate import Translator, translate_image
+        from lit_gan.translate import translate_image
+        from lit_gan.translator import Translator
 
-        return translate_image(Translator(self.module, self.sides(), tile, seed, style), image)
+        translator = Translator(self.module, self.sides(), tile, seed, style, direction, mask)
+        return translate_image(translator, image)
 
     def sides(self) -> Mapping[str, Any]:
         """What the checkpoint says of the files on both sides of a translator."""
@@ -138,15 +151,24 @@ def _load(plan: Plan, device: str) -> Sampler:
 
 
 def translate_run(
-    plan: Plan, inputs: str, out: str, *, tile: Tile, seed: int, style: str | None, suffix: str | None
+    plan: Plan,
+    inputs: str,
+    out: str,
+    *,
+    tile: Tile,
+    seed: int,
+    style: str | None,
+    direction: Direction,
+    mask: str | None,
+    suffix: str | None,
 ) -> int:
     """Translate image files by the best checkpoint of a run; 0, or 1 where some failed."""
-    from lit_gan.translate import Translator, translate_files
+    from lit_gan.translate import translate_files
+    from lit_gan.translator import Translator
 
     sampler = _load(plan, str(inference_device(settings(plan.config, "trainer"))))
-    return translate_files(
-        Translator(sampler.module, sampler.sides(), tile, seed, style), inputs, out, suffix=suffix
-    )
+    translator = Translator(sampler.module, sampler.sides(), tile, seed, style, direction, mask)
+    return translate_files(translator, inputs, out, suffix=suffix)
 
 
 def sample_run(

@@ -140,8 +140,8 @@ def render(module: Sampleable, batch: Batch) -> Tensor:
     if source is None:
         return decoded(module, module.generate(batch))
 
-    stride, scale = getattr(module, "stride", 1), getattr(module, "scale", 1)
-    made = module.generate(batch | {"source": pad_to(source, stride)})  # sides that the networks can halve
+    stride, least, scale = (getattr(module, name, 1) for name in ("stride", "least_side", "scale"))
+    made = module.generate(batch | {"source": pad_to(source, stride, least)})  # sides that the networks take
     return made[:, :, : source.shape[2] * scale, : source.shape[3] * scale]
 
 

@@ -20,7 +20,7 @@ from lit_gan.memory import free_memory, memory_of
 
 Network = Callable[
     [Tensor], Tensor
-]  # [1, C, H, W] -> [1, C', scale H, scale W]; H and W multiples of its stride
+]  # [1, C, H, W] -> [1, C', scale H, scale W]; H and W multiples of its stride, and at least its least side
 
 OVERLAP = 64  # pixels that tiles share where the network's reach is not known
 PROBE = 256  # side of the tile by which the network's memory is measured
@@ -30,12 +30,13 @@ UNKNOWN = 512  # side of a tile where the free memory, or what the network takes
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a network takes images: its stride, its scale, its reach (None: global), and the side of a tile (None: whole)."""
+    """How a network takes images: stride, scale, reach (None: global), least side, and the side of a tile (None: whole)."""
 
     stride: int = 1
     scale: int = 1
     reach: int | None = None
     tile: int | None = None
+    least_side: int = 1
 
     @property
     def margin(self) -> int:
@@ -49,17 +50,21 @@ class Tiling:
 
     @property
     def least(self) -> int:
-        """The side below which tiles would not get on."""
-        return self.overlap + self.stride
+        """The side below which tiles would not get on, or the network would not take them."""
+        return max(self.overlap + self.stride, -(-self.least_side // self.stride) * self.stride)
+
+    def padded(self, image: Tensor) -> Tensor:
+        """`image` [B, C, H, W] as the network takes it."""
+        return pad_to(image, self.stride, self.least_side)
 
 
 def through(network: Network, image: Tensor, tiling: Tiling) -> Tensor:
     """What `network` makes of `image` [1, C, H, W], on the processor as float32 [1, C', scale H, scale W].
 
-    Sides that are no multiples of the stride are padded by reflection and cut back.
+    Sides that are no multiples of the stride, or below the least, are padded by reflection and cut back.
     """
     height, width = image.shape[2:]
-    padded = pad_to(image, tiling.stride)
+    padded = tiling.padded(image)
     tall, wide = padded.shape[2:]
     side = tiling.tile
     if side is None or (side >= tall and side >= wide):
@@ -70,10 +75,10 @@ def through(network: Network, image: Tensor, tiling: Tiling) -> Tensor:
     return made[:, :, : height * tiling.scale, : width * tiling.scale]
 
 
-def pad_to(image: Tensor, stride: int) -> Tensor:
-    """`image` [B, C, H, W] with sides that are multiples of `stride`, more to the right and below: reflected."""
-    height, width = image.shape[2:]
-    below, right = -height % stride, -width % stride
+def pad_to(image: Tensor, stride: int, least: int = 1) -> Tensor:
+    """`image` [B, C, H, W] with sides that are multiples of `stride` and at least `least`, more to the right and below:
+    reflected."""
+    below, right = (max(side + -side % stride, least + -least % stride) - side for side in image.shape[2:])
     while below or right:  # a reflection has at most the pixels that are there, but the last
         now = (min(right, image.shape[3] - 1), min(below, image.shape[2] - 1))
         if now == (0, 0):  # a side of one pixel
@@ -146,7 +151,7 @@ def tile_for(network: Network, image: Tensor, tiling: Tiling) -> tuple[int | Non
     Measured on a corner of `image` [1, C, H, W], unless memory cannot be measured here: then tiles have UNKNOWN pixels.
     """
     height, width = image.shape[2:]
-    probe = pad_to(image[:, :, :PROBE, :PROBE], tiling.stride)
+    probe = tiling.padded(image[:, :, :PROBE, :PROBE])
     free, taken = free_memory(image.device), memory_of(network, probe)
     if free is None or taken is None:
         return (None if max(height, width) <= UNKNOWN else max(UNKNOWN, tiling.least)), None

@@ -119,3 +119,26 @@ def test_memory_is_measured_where_it_can_be() -> None:
 
     assert taken is not None
     assert 150e6 < taken < 400e6
+
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 40), (16, 16), (17, 2)])
+def test_padding_reaches_the_least_side_in_whole_strides(size: tuple[int, int]) -> None:
+    image = torch.rand(1, 1, *size)
+
+    padded = pad_to(image, 4, 10)
+
+    assert padded.shape[2:] == tuple(max(12, -(-side // 4) * 4) for side in size)
+    assert torch.equal(padded[:, :, : size[0], : size[1]], image)
+
+
+def test_no_tile_is_below_the_least_side() -> None:
+    seen = []
+
+    def network(image: Tensor) -> Tensor:
+        seen.append(min(image.shape[2:]))
+        return image
+
+    through(network, torch.rand(1, 1, 100, 20), Tiling(stride=4, reach=0, least_side=30, tile=8))
+
+    assert len(seen) > 1
+    assert min(seen) >= 30

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 
 from lit_gan.module import AdversarialModule, Batch
 from lit_gan.players import frozen, total
+from lit_gan.translator import Translator
 
 
 def unpaired(
@@ -47,3 +50,41 @@ def take_steps(module: AdversarialModule, batches: list[Batch]) -> list[float]:
             found.append(loss.item())
         module.images_seen += len(batch["image"])
     return found
+
+
+class Negative(torch.nn.Module):
+    """In place of a trained module: the negative of a source, with so many channels, `scale` times as large."""
+
+    takes_style, latent_dim, stride, least_side, reach = False, 0, 1, 1, 0
+    device = torch.device("cpu")
+
+    def __init__(self, channels: int = 3, scale: int = 1) -> None:
+        super().__init__()
+        self.channels, self.scale = channels, scale
+        self.seen: list[torch.Tensor] = []  # the sources
+
+    def generate(self, batch: Batch) -> torch.Tensor:
+        source = batch["source"]
+        self.seen.append(source)
+        made = -source[:, [i % source.shape[1] for i in range(self.channels)]]
+        return made.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+
+
+RANGES = {"uint8": [0.0, 255.0], "uint16": [0.0, 65535.0], "float32": [0.0, 1.0]}
+
+
+def negative(
+    source: int = 3,
+    image: int = 3,
+    *,
+    dtypes: tuple[str, str] = ("uint8", "uint8"),
+    scale: int = 1,
+    **more: Any,
+) -> Translator:
+    """A `Translator` of so many channels on both sides; `source_*` and `image_*` in `more` are of one side."""
+    sides = {
+        name: {"shape": [channels, 8, 8], "dtype": dtype, "stored": "", "range": RANGES[dtype]}
+        | {key.removeprefix(f"{name}_"): more.pop(key) for key in list(more) if key.startswith(f"{name}_")}
+        for name, channels, dtype in (("source", source, dtypes[0]), ("image", image, dtypes[1]))
+    }
+    return Translator(cast("Any", Negative(image, scale)), sides, tile="none", **more)

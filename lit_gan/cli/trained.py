@@ -86,6 +86,18 @@ def sample(run: str, decoder: str | None, **options: Any) -> int:
     "--seed", type=click.IntRange(min=0), default=0, help="Of the noise, where the variant has any."
 )
 @click.option("--style", metavar="FILE", help="The image whose style is taken on, with adain.")
+@click.option(
+    "--direction",
+    type=click.Choice(["forward", "back"]),
+    default="forward",
+    show_default=True,
+    help="back: from images to sources, with cyclegan.",
+)
+@click.option(
+    "--mask",
+    metavar="FILE",
+    help="White where a run on data=inpainting is to fill; default where an image is transparent.",
+)
 @click.option("--format", "suffix", metavar=".png", help="Ending of the results; default the source's.")
 def translate(run: str, inputs: str, out: str, overrides: tuple[str, ...], **options: Any) -> int:
     """Translate the images IN (a folder, a file, or - for paths on standard input) into OUT, by RUN's best checkpoint.

@@ -17,7 +17,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# Pillow refuses images beyond 179 megapixels, as bombs that strangers send to a server. These are the user's own files,
+# and scans and aerial images are larger. There is one such number for the process.
+Image.MAX_IMAGE_PIXELS = None
 
 Pixels = NDArray[Any]  # [H, W, C], uint8, uint16 or float32
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy", ".bmp")
@@ -47,13 +51,34 @@ class Picture:
         return int(self.pixels.shape[0]), int(self.pixels.shape[1])
 
 
+@dataclass(frozen=True)
+class Form:
+    """What of a picture decides which formats can hold it."""
+
+    dtype: str
+    channels: int  # without alpha
+    alpha: bool
+
+
 def read_image(path: Path | str) -> Picture:
     """The image in a file; OSError or ValueError, with a reason in words, where it cannot be read."""
     return decoded(Path(path).read_bytes())
 
 
 def decoded(content: bytes) -> Picture:
-    """The image in the bytes of a file."""
+    """The image in the bytes of a file; OSError or ValueError as `read_image`."""
+    try:
+        return _decoded(content)
+    except UnidentifiedImageError as error:  # its text names a BytesIO
+        raise ValueError("not an image that can be read") from error
+    except (OSError, ValueError, MemoryError):
+        raise
+    except Exception as error:  # whatever a torn file makes a decoder raise: struct.error, SyntaxError, ...
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"cannot be read ({said})") from error
+
+
+def _decoded(content: bytes) -> Picture:
     if content.startswith(_NPY):
         return _from_npy(content)
     if content.startswith(_TIFF):
@@ -82,22 +107,27 @@ def write_image(path: Path | str, picture: Picture) -> None:
 def encoded(suffix: str, picture: Picture) -> bytes:
     """The bytes of a file with that ending."""
     pixels = picture.pixels
+    check_format(suffix, Form(pixels.dtype.name, pixels.shape[2], picture.alpha is not None))
     if suffix == ".npy":
         return _to_npy(picture)
     if suffix in (".tif", ".tiff"):
         return _to_tiff(picture)
+    return _to_deep_png(picture) if pixels.dtype == np.uint16 else _to_pillow(suffix, picture)
+
+
+def check_format(suffix: str, form: Form) -> None:
+    """Raise `ValueError` where a file with that ending cannot hold such pictures."""
     if suffix not in SUFFIXES:
         raise ValueError(
             f"{suffix or 'a name without an ending'} is no format to write; use .png, .tif or .npy"
         )
+    if suffix in (".npy", ".tif", ".tiff"):
+        return
     depths = ("uint8", "uint16") if suffix == ".png" else ("uint8",)
-    if pixels.dtype.name not in depths or pixels.shape[2] not in (1, 3):
-        raise ValueError(
-            f"{suffix} cannot hold {pixels.shape[2]} channels of {pixels.dtype.name}; write .tif or .npy"
-        )
-    if picture.alpha is not None and suffix not in (".png", ".webp"):
+    if form.dtype not in depths or form.channels not in (1, 3):
+        raise ValueError(f"{suffix} cannot hold {form.channels} channels of {form.dtype}; write .tif or .npy")
+    if form.alpha and suffix not in (".png", ".webp"):
         raise ValueError(f"{suffix} cannot hold transparency; write .png, .webp or .tif")
-    return _to_deep_png(picture) if pixels.dtype == np.uint16 else _to_pillow(suffix, picture)
 
 
 def _as_levels(values: NDArray[Any]) -> tuple[NDArray[Any], str]:
@@ -149,10 +179,14 @@ def _split(values: NDArray[Any]) -> tuple[Pixels, NDArray[Any] | None]:
     return values, None
 
 
-def _joined(picture: Picture) -> NDArray[Any]:
-    pixels = picture.pixels
-    if picture.alpha is not None:
-        pixels = np.concatenate([pixels, picture.alpha[..., None]], axis=2)
+def joined(picture: Picture) -> Pixels:
+    """The pixels [H, W, C], alpha as their last channel where there is one."""
+    if picture.alpha is None:
+        return picture.pixels
+    return np.concatenate([picture.pixels, picture.alpha[..., None]], axis=2)
+
+
+def _flat(pixels: Pixels) -> NDArray[Any]:
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
@@ -275,22 +309,27 @@ def _described(image: Image.Image) -> dict[str, Any]:
 def _from_pillow(content: bytes) -> Picture:
     with Image.open(BytesIO(content)) as image:
         image.load()
-        if image.mode == "F" or image.mode.startswith("I"):
-            values = upright(np.asarray(image), image.getexif().get(_ORIENTATION, 1))
-            deep = values.dtype == np.int32 and values.min() >= 0 and values.max() <= 65535
-            levels, stored = _as_levels(values.astype(np.uint16) if deep else values)
-            return Picture(levels[..., None], None, _described(image), stored)
-        turned = ImageOps.exif_transpose(image)
-        transparent = turned.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in turned.info
-        grey = turned.mode in ("1", "L", "LA", "La")
-        shown = turned.convert(("LA" if grey else "RGBA") if transparent else ("L" if grey else "RGB"))
-        pixels, alpha = _split(np.array(shown))
-        return Picture(pixels, alpha, _described(image))
+        return from_pil(image)
+
+
+def from_pil(image: Image.Image) -> Picture:
+    """An image of any mode: grey beyond 8 bits and floats as they are, palettes and CMYK as RGB, upright by its EXIF."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = upright(np.asarray(image), image.getexif().get(_ORIENTATION, 1))
+        deep = values.dtype == np.int32 and values.min() >= 0 and values.max() <= 65535
+        levels, stored = _as_levels(values.astype(np.uint16) if deep else values)
+        return Picture(levels[..., None], None, _described(image), stored)
+    turned = ImageOps.exif_transpose(image)
+    transparent = turned.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in turned.info
+    grey = turned.mode in ("1", "L", "LA", "La")
+    shown = turned.convert(("LA" if grey else "RGBA") if transparent else ("L" if grey else "RGB"))
+    pixels, alpha = _split(np.array(shown))
+    return Picture(pixels, alpha, _described(image))
 
 
 def _to_pillow(suffix: str, picture: Picture) -> bytes:
     metadata = picture.metadata
-    image = Image.fromarray(np.ascontiguousarray(_joined(picture)))
+    image = Image.fromarray(np.ascontiguousarray(_flat(joined(picture))))
     options: dict[str, Any] = {}
     if "icc" in metadata and suffix != ".bmp":
         options["icc_profile"] = metadata["icc"]
@@ -329,7 +368,7 @@ def _from_deep_png(content: bytes) -> Picture:
 def _to_deep_png(picture: Picture) -> bytes:
     import imagecodecs
 
-    content = bytes(imagecodecs.png_encode(np.ascontiguousarray(_joined(picture))))
+    content = bytes(imagecodecs.png_encode(np.ascontiguousarray(_flat(joined(picture)))))
     head = len(_PNG) + 25  # signature and IHDR; what describes the pixels comes before them
     return content[:head] + b"".join(_png_chunks(picture.metadata)) + content[head:]
 
@@ -351,6 +390,6 @@ def _png_chunks(metadata: dict[str, Any]) -> Sequence[bytes]:
 
 
 __all__ = [
-    "SUFFIXES", "Picture", "Pixels",
-    "decoded", "encoded", "read_image", "upright", "write_image",
+    "SUFFIXES", "Form", "Picture", "Pixels",
+    "check_format", "decoded", "encoded", "from_pil", "joined", "read_image", "upright", "write_image",
 ]  # fmt: skip

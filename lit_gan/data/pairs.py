@@ -350,6 +350,8 @@ class PairData(PictureView):
                 "dtype": found.dtype.name,
                 "stored": found.stored,
                 "range": list(self._ranges[side]),
+                "alpha": found.alpha,
+                "mask": side == "source" and part.source is None and self.mask is not None,
             }
             for side, (shape, found) in sides.items()
         }

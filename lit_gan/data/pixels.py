@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+Image.MAX_IMAGE_PIXELS = None  # as in files.py: these are the user's own files, and of any size
+
 Pixels = NDArray[np.uint8]
 Size = tuple[int, int]  # height, width
 Crop = Literal["center", "none"]

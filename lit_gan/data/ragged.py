@@ -24,7 +24,6 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
 
 from lit_gan.data.conform import resized, with_channels
 from lit_gan.data.decoded import cached, check_share, threads, write_json
@@ -34,7 +33,7 @@ from lit_gan.data.order import Integers
 from lit_gan.data.progress import Progress, say
 from lit_gan.errors import UserError
 
-FORMAT = 1  # of the cache; raise it when the files or the pixels of an unchanged key would differ
+FORMAT = 2  # of the cache; raise it when the files or the pixels of an unchanged key would differ
 CHUNK = 32  # images decoded at once; whole photos are large
 SHOWN = 5  # folders in a message
 
@@ -89,6 +88,7 @@ class Pictures:
     content: str  # a hash of the whole file
     stored: str  # the number type of the files, where it is neither of the three
     skipped: list[str]  # "name: reason"
+    alpha: bool  # whether the last channel is alpha
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -238,7 +238,7 @@ def _open(folder: Path) -> Pictures | None:
             raise ValueError("files have other sizes than when they were written")
         return Pictures(
             flat, table[:, 0], table[:, 1:3], int(meta["channels"]), names, table[:, 3], limits,
-            meta["content"], meta["stored"], list(meta["skipped"]),
+            meta["content"], meta["stored"], list(meta["skipped"]), bool(meta["alpha"]),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         if folder.exists():
@@ -315,6 +315,8 @@ class _Build:
             "content": content.hexdigest(),
             "stored": stored.pop() if len(stored) == 1 else "",
             "skipped": skipped,
+            # of files that have 2 or 4 channels beside no alpha, these are channels like any others
+            "alpha": self.channels in (2, 4) and self.first[1].pixels.shape[2] in (1, 3),
         }
         write_json(self.partial / "meta.json", meta)
         shutil.rmtree(self.folder, ignore_errors=True)  # a damaged one
@@ -338,8 +340,6 @@ class _Build:
             ), picture.stored
         except (MemoryError, UserError):
             raise
-        except UnidentifiedImageError:  # its text names a BytesIO
-            return f"{name}: not an image that can be read"
         except Exception as error:  # whatever a broken file makes a decoder raise
             return f"{name}: {' '.join(str(error).split()) or type(error).__name__}"
 

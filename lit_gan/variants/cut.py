@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from lit_gan.errors import UserError
 from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.networks.patch import PatchDiscriminator
-from lit_gan.networks.translator import STRIDE, Halve, Translator, blocks_for, check_shapes
+from lit_gan.networks.translator import LEAST, STRIDE, Halve, Translator, blocks_for, check_shapes
 from lit_gan.patchwise import PatchGame
 from lit_gan.settings import Optim
 
@@ -115,7 +115,7 @@ class CUT(AdversarialModule):
             )
         self.needs = ("source", "image")
         self.latent_dim = 0
-        self.stride = STRIDE
+        self.stride, self.least_side = STRIDE, LEAST
         self.places, self.tau, self.nce_weight = places, tau, nce_weight
         self.identity, self.flip_equivariance = identity, flip_equivariance
         self.game = PatchGame(self, adversarial, gamma)

@@ -26,10 +26,11 @@ from torch.nn import functional as F
 from lit_gan.errors import UserError
 from lit_gan.module import AdversarialModule, Batch, Losses
 from lit_gan.networks.patch import PatchDiscriminator
-from lit_gan.networks.translator import STRIDE, Translator, blocks_for, check_shapes
+from lit_gan.networks.translator import LEAST, STRIDE, Translator, blocks_for, check_shapes
 from lit_gan.patchwise import PatchGame
 from lit_gan.penalties import SLOPES
 from lit_gan.settings import Optim
+from lit_gan.tiles import pad_to
 
 Domain = Literal["source", "image"]
 DOMAINS: tuple[Domain, Domain] = ("image", "source")
@@ -152,7 +153,7 @@ class CycleGAN(AdversarialModule):
             )
         self.needs = ("source", "image")
         self.latent_dim = 0
-        self.stride = STRIDE
+        self.stride, self.least_side = STRIDE, LEAST
         self.cycle_weight, self.identity_weight = cycle_weight, identity_weight
         self.game = PatchGame(self, adversarial, gamma)
         blocks = blocks_for(image_shape, blocks)
@@ -225,4 +226,7 @@ class CycleGAN(AdversarialModule):
 
     def cycle(self, batch: Batch) -> Tensor:
         """`batch["source"]` there and back, by the averaged weights: how far it is from itself is the cycle error."""
-        return self.generate_source({"image": self.generate(batch)})
+        source = batch["source"]
+        height, width = source.shape[2:]
+        padded = pad_to(source, self.stride, self.least_side)
+        return self.generate_source({"image": self.generate({"source": padded})})[:, :, :height, :width]

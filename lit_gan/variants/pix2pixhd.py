@@ -176,7 +176,8 @@ class Pix2PixHD(AdversarialModule):
                 "model.enhancer=true, or leave it at 0"
             )
         self.stride = 2 ** (downs + enhancer)
-        check_shapes(image_shape, source_shape, self.stride)
+        self.least_side = max(2 * self.stride, 8)  # at the smallest size a reflection has a pixel to take
+        check_shapes(image_shape, source_shape, self.stride, self.least_side)
         if min(image_shape[1:]) <= 2 ** (scales - 1):  # an instance norm needs two pixels
             raise UserError(
                 f"model.scales={scales} leaves one pixel of images of {image_shape[1]}x{image_shape[2]}: set fewer"
@@ -290,7 +291,9 @@ def matching(of_fake: list[list[Tensor]], of_real: list[list[Tensor]]) -> Tensor
     return torch.stack(scales).mean()
 
 
-def check_shapes(image_shape: tuple[int, int, int], source_shape: tuple[int, int, int], stride: int) -> None:
+def check_shapes(
+    image_shape: tuple[int, int, int], source_shape: tuple[int, int, int], stride: int, least: int
+) -> None:
     """Raise a `UserError` where images or sources (C, H, W) are not of a size to translate."""
     _, height, width = image_shape
     if image_shape[1:] != source_shape[1:]:
@@ -298,8 +301,8 @@ def check_shapes(image_shape: tuple[int, int, int], source_shape: tuple[int, int
             f"pix2pixhd keeps the size of an image, and the sources have {source_shape[1]}x{source_shape[2]} pixels, the "
             f"images {height}x{width}: crop both alike (data.crop_size)"
         )
-    if height % stride or width % stride or min(height, width) < max(2 * stride, 8):
+    if height % stride or width % stride or min(height, width) < least:
         raise UserError(
             f"pix2pixhd cannot make images of {height}x{width} pixels: both sides must be multiples of {stride} and at "
-            f"least {max(2 * stride, 8)}; crop them (data.crop_size), or set fewer model.downs"
+            f"least {least}; crop them (data.crop_size), or set fewer model.downs"
         )
