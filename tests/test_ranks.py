@@ -107,13 +107,9 @@ def stream(module: AdversarialModule, rank: int) -> torch.Tensor:
 
 
 def backward(module: AdversarialModule, player: str, batch: Batch) -> None:
-    loss, other = (
-        (module.discriminator_loss, module.generator)
-        if player == "d"
-        else (module.generator_loss, module.discriminator)
-    )
+    other = module.generator if player == "d" else module.discriminator
     with frozen(other.parameters()):
-        total(loss(batch)).backward()
+        total(module.losses(player, batch)).backward()
 
 
 @torch.no_grad()
