@@ -44,13 +44,13 @@ class BareLoop:
         batch = self.data.on_after_batch_transfer(next(self.batches), 0)
         m.generator.requires_grad_(False)
         self.opt_d.zero_grad()
-        total(m.discriminator_loss(batch)).backward()
+        total(m.losses("d", batch)).backward()
         self.opt_d.step()
         m.generator.requires_grad_(True)
 
         m.discriminator.requires_grad_(False)
         self.opt_g.zero_grad()
-        total(m.generator_loss(batch)).backward()
+        total(m.losses("g", batch)).backward()
         self.opt_g.step()
         m.discriminator.requires_grad_(True)
 

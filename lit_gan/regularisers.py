@@ -19,6 +19,9 @@ def orthogonality(matrix: Tensor) -> Tensor:
     ||W W^T o (1 - I)||² (Brock et al. 2019, arXiv:1809.11096, eq. 3), rows being filters; the paper's weight beta is 1e-4.
     """
     with torch.autocast(matrix.device.type, enabled=False):
+        if len(matrix) > matrix.shape[1]:  # ||W W^T|| = ||W^T W||, and the first can take gigabytes
+            norms = matrix.square().sum(1)
+            return (matrix.t() @ matrix).square().sum() - norms.square().sum()
         gram = matrix @ matrix.t()
         return (gram - torch.diag(gram.diagonal())).square().sum()
 

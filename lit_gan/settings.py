@@ -203,7 +203,8 @@ AT_LEAST: dict[str, float] = {  # the smallest value that makes sense; null is l
     **dict.fromkeys(
         (f"regularise.{key.name}" for key in fields(Regularise) if type(key.default) is float), 0
     ),
-    **dict.fromkeys(("regularise.interval", "regularise.top_k_images"), 1),
+    "regularise.top_k_images": 0,
+    "regularise.interval": 1,
     **dict.fromkeys(
         ("seed", "data.workers", "checkpoint.every_minutes", "eval.max_share", "eval.standing_batches"), 0
     ),

@@ -158,7 +158,9 @@ class Translator:
             return Form(dtype, self.image.channels - 1, True)
         # alpha that the network has read, as a channel or as a mask, is no longer the file's
         read = self.source.ends_in_alpha or (self.source.mask and self._hole is None)
-        return Form(dtype, self.image.channels, picture.alpha is not None and not read)
+        # nor do whole numbers that were floats in between, as of a CT, say what of them would be opaque
+        graded = self.image.dtype.kind != "f" or np.dtype(self.image.stored or "float32").kind == "f"
+        return Form(dtype, self.image.channels, picture.alpha is not None and graded and not read)
 
     def _dtype(self, picture: Picture) -> np.dtype[Any]:
         target, source = self.image.dtype, picture.pixels.dtype

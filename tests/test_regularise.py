@@ -138,7 +138,7 @@ def test_consistency_is_zero_where_nothing_is_moved(arch):
     keys = [key for key in ("consistency", "fake_consistency") if key not in tiny_module(arch).refuses]
     module = tiny_module(arch, *(f"regularise.{key}=1" for key in keys))
     if not keys:
-        return
+        pytest.skip("admits neither")
     module.regularise.moved = lambda images: images
     module.discriminator.eval()  # no dropout, no power iteration
 
@@ -217,7 +217,7 @@ SLOPED = [(arch, "exact") for arch in APART] + [
 def test_r1_is_the_squared_slope_at_the_reals(arch, penalty, monkeypatch):
     """By hand: the gradient of all logits together, or of each along the noise that all images were given."""
     if "r1" in tiny_module(arch).refuses:
-        return
+        pytest.skip("has a penalty of its own")
     calm = ["model.dropout=0"] if arch in ("gan", "ns-gan", "cgan", "acgan") else []  # or two passes differ
     asked = ["regularise.r1=3", f"regularise.penalty={penalty}", "regularise.sigma=1e-4"]
     module = tiny_module(arch, *asked, *calm)
@@ -290,6 +290,26 @@ def test_orthogonal_term_is_over_all_filters_of_the_generator_but_embeddings():
     expected = sum(orthogonality(matrix) for matrix in filters(module.generator))
     assert len(filters(module.generator)) == 3
     torch.testing.assert_close(module.losses("g", tiny_batch(module))["orthogonal"], 0.5 * expected)
+
+
+def test_adain_without_an_adversary_refuses_what_its_discriminator_would_learn():
+    for key in ("r1", "lecam", "consistency"):
+        with pytest.raises(UserError, match="discriminator rests"):
+            tiny_module("adain", f"regularise.{key}=1", "model.adversarial_weight=0")
+
+
+def test_share_of_fakes_may_be_reached_at_once():
+    compose(arguments("dcgan", "regularise.top_k=0.5", "regularise.top_k_images=0"))
+    with pytest.raises(UserError, match=r"regularise.interval = 0 must be at least 1"):
+        compose(arguments("dcgan", "regularise.interval=0"))
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4), (7, 1)])
+def test_orthogonality_by_the_smaller_product_is_the_same(shape):
+    matrix = torch.randn(*shape, dtype=torch.float64)
+    gram = matrix @ matrix.t()
+    expected = (gram - torch.diag(gram.diagonal())).square().sum()
+    torch.testing.assert_close(orthogonality(matrix), expected)
 
 
 def test_approximate_slopes_are_refused_where_dropout_would_be_compared():

@@ -132,6 +132,20 @@ def test_images_without_a_hole_are_refused(image: np.ndarray) -> None:
         translate_image(masked(), image)
 
 
+def test_whole_numbers_with_a_sign_have_no_alpha(tmp_path: Path) -> None:
+    """Between 0 and 1 as of floats it would be stored as 0 or 1, and read as a second channel."""
+    translator = negative(
+        1, 1, dtypes=("uint8", "float32"), image_range=[-1000.0, 1000.0], image_stored="int16"
+    )
+    Image.fromarray(drawn((8, 9, 2))).save(tmp_path / "x.png")
+
+    assert translate_files(translator, str(tmp_path / "x.png"), str(tmp_path / "out")) == 0
+
+    (made,) = (tmp_path / "out").iterdir()
+    picture = read_image(made)
+    assert (picture.stored, picture.pixels.shape, picture.alpha) == ("int16", (8, 9, 1), None)
+
+
 def test_a_mask_for_a_run_without_is_one_line() -> None:
     with pytest.raises(UserError, match="trained on no masks"):
         negative(mask=drawn((8, 9)))
@@ -160,6 +174,14 @@ def test_an_inpainting_run_fills_what_is_erased(
     assert main(["translate", str(run), str(inputs / "plain.png"), out, "--mask", str(mask)]) == 0
 
     assert state(run)["lit_gan"]["data"]["source"]["mask"] is True
+    old = lit_gan.load(run)
+    del (
+        old._record["data"]["source"]["mask"],
+        old._record["data"]["source"]["alpha"],
+    )  # as runs were recorded once
+    assert np.array_equal(
+        old.translate(inputs / "erased.png"), lit_gan.load(run).translate(inputs / "erased.png")
+    )
     assert "plain.png: has no mask" in said
     made = np.asarray(Image.open(tmp_path / "out" / "erased.png"))
     assert made.shape == (20, 24)

@@ -89,3 +89,21 @@ def test_pixels_an_inch_grow_with_the_image(tmp_path: Path) -> None:
 
     with Image.open(io.BytesIO(made.read_bytes())) as image:
         assert image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
+
+
+def test_exif_says_what_the_enlarged_file_is(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[282] = exif[283] = 300.0
+    exif[271] = "maker"
+    inner = exif.get_ifd(34665)
+    inner[40962] = inner[40963] = 8
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.jpg", dpi=(300, 300), exif=exif)
+
+    made = through(tmp_path / "x.jpg", negative(scale=4), tmp_path / "out")
+
+    with Image.open(io.BytesIO(made.read_bytes())) as image:
+        found = image.getexif()
+        assert image.size == (32, 32)
+        assert image.info["dpi"] == pytest.approx((1200, 1200), abs=1)
+        assert (float(found[282]), float(found[283]), found[271]) == (1200, 1200, "maker")
+        assert [found.get_ifd(34665)[tag] for tag in (40962, 40963)] == [32, 32]

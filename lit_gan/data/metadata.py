@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 _PROFILE = 34675
+_EXIF_RESOLUTION, _EXIF_INNER, _EXIF_SIDES = (282, 283), 34665, (40962, 40963)
 _PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION, _GEO_KEYS = 33550, 33922, 34264, 34735  # GeoTIFF 1.1, section 7.1
 _RASTER_TYPE, _IS_POINT = 1025, 2
 _SPACES = {1: b"GRAY", 3: b"RGB "}  # by colours; bytes 16 to 19 of an ICC profile
@@ -32,7 +34,23 @@ def handed_on(metadata: Mapping[str, Any], *, colours: int, scale: int) -> dict[
             found["resolution"] = (x * scale, y * scale, unit)
         if "dpi" in found:
             found["dpi"] = tuple(side * scale for side in found["dpi"])
+        if "exif" in found:
+            found["exif"] = _larger(found["exif"], scale)
     return found
+
+
+def _larger(exif: bytes, scale: int) -> bytes:
+    """EXIF of an image `scale` times as large: pixels an inch, and the sides, where it has them."""
+    found = Image.Exif()
+    found.load(exif)
+    for tag in _EXIF_RESOLUTION:
+        if tag in found:
+            found[tag] = float(found[tag]) * scale
+    inner = found.get_ifd(_EXIF_INNER)
+    for tag in _EXIF_SIDES:
+        if tag in inner:
+            inner[tag] = int(inner[tag]) * scale
+    return found.tobytes()
 
 
 def _is_of(profile: bytes, colours: int) -> bool:

@@ -31,6 +31,7 @@ from lit_gan.networks.patch import PatchDiscriminator
 from lit_gan.networks.translator import Conv
 from lit_gan.networks.vgg import PerceptualFeatures
 from lit_gan.patchwise import PatchGame
+from lit_gan.penalties import SLOPES
 from lit_gan.settings import Optim
 from lit_gan.tiles import pad_to
 
@@ -117,6 +118,10 @@ class AdaIN(AdversarialModule):
         self.discriminator = PatchDiscriminator(image_shape[0], d_width, field, "instance")
         if adversarial_weight:
             self.discriminator.check(image_shape, variant="adain")
+        else:  # of this run, not of the class
+            of_d = ("lecam", "consistency", "fake_consistency", "top_k", *SLOPES)
+            rests = dict.fromkeys(of_d, "whose discriminator rests (model.adversarial_weight=0)")
+            self.refuses = {**self.refuses, **rests}  # type: ignore[misc]
         self._style_read: tuple[Tensor, int, Tensor] | None = None  # image, its version and its maps
         self.finish()
 
