@@ -64,9 +64,8 @@ class AdversarialModule(Alternation):
         False  # of a translator: whether it reads batch["style"] too, an image of any size
     )
 
-    refuses: ClassVar[
-        Mapping[str, str]
-    ] = {}  # keys of `regularise` that make no sense here, and what it is: why
+    # keys of `regularise` that make no sense here, and what it is: why; a run may refuse more than its class
+    refuses: Mapping[str, str] = {}
 
     latent_dim: int
     num_classes: int = 0  # that the networks are built for; of labels that are vectors, their width
@@ -74,6 +73,7 @@ class AdversarialModule(Alternation):
     grows: bool = False  # whether layers of the discriminator come to life while it trains
     stride: int = 1  # of a translator: the sides of its input are multiples of it
     least_side: int = 1  # of a translator: no side of its input is smaller
+    sample_dropout: bool = False  # of a translator: whether generate() drops, by masks as large as its input
     scale: int = 1  # of a translator: its output's sides over its input's
     reach: int | None = (
         None  # of a translator: pixels of the input around a place that matter there; None: all

@@ -45,7 +45,7 @@ class PatchGame:
         self.loss = None if self.relative else LOSSES[name]
         if self.relative:  # of this game, not of the class
             module.relative = True  # type: ignore[misc]
-            module.refuses = {**module.refuses, **RELATIVE}  # type: ignore[misc]
+            module.refuses = {**module.refuses, **RELATIVE}
 
     def discriminator(
         self, module: AdversarialModule, network: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor

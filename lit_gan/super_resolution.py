@@ -63,7 +63,7 @@ class SuperResolver(AdversarialModule):
 
     translates: ClassVar[bool] = True
     needs_pairs: ClassVar[bool] = True
-    refuses: ClassVar[Mapping[str, str]] = REFUSED
+    refuses: Mapping[str, str] = REFUSED
 
     adversarial: str  # "non_saturating", or a name of RELATIVE
     adversarial_weight: float
@@ -87,7 +87,7 @@ class SuperResolver(AdversarialModule):
     def finish(self) -> None:
         if self.adversarial in RELATIVE:
             self.relative = True  # type: ignore[misc]  # by its settings, not by its class
-            self.refuses = {**self.refuses, **REFUSED_WITH_PAIRS}  # type: ignore[misc]
+            self.refuses = {**self.refuses, **REFUSED_WITH_PAIRS}
         super().finish()
 
     @property

@@ -121,15 +121,14 @@ class Translator:
                     "faded into each other: this network looks at the whole image, and tiles differ a little"
                 )
         # masks of dropout have the places of a tile, and would show where tiles meet
-        drops = cast("bool | None", getattr(module, "sample_dropout", None))
+        drops = module.sample_dropout
         if tiles and drops:
-            setattr(module, "sample_dropout", False)  # noqa: B010  # a keyword that pix2pix alone has
+            module.sample_dropout = False
             self.tiled.append("without dropout, which would differ from tile to tile")
         try:
             return through(network, source, replace(tiling, tile=side))
         finally:
-            if drops is not None:
-                setattr(module, "sample_dropout", drops)  # noqa: B010
+            module.sample_dropout = drops
 
     def _tensor(self, picture: Picture) -> Tensor:
         """The picture as a source [1, Cs, H, W] in [-1, 1]."""

@@ -55,7 +55,7 @@ def take_steps(module: AdversarialModule, batches: list[Batch]) -> list[float]:
 class Negative(torch.nn.Module):
     """In place of a trained module: the negative of a source, with so many channels, `scale` times as large."""
 
-    takes_style, latent_dim, stride, least_side, reach = False, 0, 1, 1, 0
+    takes_style, sample_dropout, latent_dim, stride, least_side, reach = False, False, 0, 1, 1, 0
     device = torch.device("cpu")
 
     def __init__(self, channels: int = 3, scale: int = 1) -> None:

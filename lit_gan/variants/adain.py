@@ -84,7 +84,7 @@ class AdaIN(AdversarialModule):
     translates: ClassVar[bool] = True
     takes_style: ClassVar[bool] = True
     mixes_samples: ClassVar[bool] = False
-    refuses: ClassVar[Mapping[str, str]] = dict.fromkeys(("z_consistency", "z_diversity"), "which has no z")
+    refuses: Mapping[str, str] = dict.fromkeys(("z_consistency", "z_diversity"), "which has no z")
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class AdaIN(AdversarialModule):
         else:  # of this run, not of the class
             of_d = ("lecam", "consistency", "fake_consistency", "top_k", *SLOPES)
             rests = dict.fromkeys(of_d, "whose discriminator rests (model.adversarial_weight=0)")
-            self.refuses = {**self.refuses, **rests}  # type: ignore[misc]
+            self.refuses = {**self.refuses, **rests}
         self._style_read: tuple[Tensor, int, Tensor] | None = None  # image, its version and its maps
         self.finish()
 

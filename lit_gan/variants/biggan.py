@@ -112,7 +112,7 @@ class BigGAN(AdversarialModule):
         ema_start=81_920_000,  # 20,000 generator steps
     )
     mixes_samples: ClassVar[bool] = False
-    refuses: ClassVar[Mapping[str, str]] = {"orthogonal": "which has its own (model.orthogonal_weight)"}
+    refuses: Mapping[str, str] = {"orthogonal": "which has its own (model.orthogonal_weight)"}
     truncates: ClassVar[bool] = True
     standing_batches: int = 100
 

@@ -126,7 +126,7 @@ class CGAN(AdversarialModule):
             image_shape, classes, d_image_units, d_label_units, d_units, dropout
         )
         if g_dropout:  # of this run, not of the class
-            self.refuses = dict.fromkeys(  # type: ignore[misc]
+            self.refuses = dict.fromkeys(
                 ("z_consistency", "z_diversity"), "whose generator draws dropout (model.g_dropout) beside z"
             )
         self.finish()

@@ -80,7 +80,7 @@ class CUT(AdversarialModule):
     )
     translates: ClassVar[bool] = True
     mixes_samples: ClassVar[bool] = False
-    refuses: ClassVar[Mapping[str, str]] = dict.fromkeys(("z_consistency", "z_diversity"), "which has no z")
+    refuses: Mapping[str, str] = dict.fromkeys(("z_consistency", "z_diversity"), "which has no z")
 
     def __init__(
         self,

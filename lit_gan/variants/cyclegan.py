@@ -118,7 +118,7 @@ class CycleGAN(AdversarialModule):
     )
     translates: ClassVar[bool] = True
     mixes_samples: ClassVar[bool] = False
-    refuses: ClassVar[Mapping[str, str]] = {
+    refuses: Mapping[str, str] = {
         **dict.fromkeys(
             ("consistency", "fake_consistency", *SLOPES), "which has a discriminator for each domain"
         ),

@@ -247,7 +247,7 @@ class GAT(AdversarialModule):
     truncates: ClassVar[bool] = True
     bounded: ClassVar[bool] = False
     relative: ClassVar[bool] = True
-    refuses: ClassVar[Mapping[str, str]] = {
+    refuses: Mapping[str, str] = {
         **OWN,
         "top_k": "whose loss compares pairs",
         "consistency": "which judges all levels of its generator together",

@@ -115,7 +115,7 @@ class Pix2Pix(AdversarialModule):
     optim_defaults: ClassVar[Optim] = Optim(lr=2e-4, beta1=0.5, beta2=0.999)
     translates: ClassVar[bool] = True
     needs_pairs: ClassVar[bool] = True
-    refuses: ClassVar[Mapping[str, str]] = {
+    refuses: Mapping[str, str] = {
         **dict.fromkeys(
             ("fake_consistency", "r2", "gradient_penalty"), "whose fakes are judged beside their sources"
         ),

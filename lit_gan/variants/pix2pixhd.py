@@ -130,7 +130,7 @@ class Pix2PixHD(AdversarialModule):
     translates: ClassVar[bool] = True
     needs_pairs: ClassVar[bool] = True
     mixes_samples: ClassVar[bool] = False
-    refuses: ClassVar[Mapping[str, str]] = {
+    refuses: Mapping[str, str] = {
         **dict.fromkeys(
             ("fake_consistency", "r2", "gradient_penalty"), "whose fakes are judged beside their sources"
         ),
@@ -169,7 +169,7 @@ class Pix2PixHD(AdversarialModule):
         self.relativistic = adversarial == "relativistic"
         if self.relativistic:
             self.relative = True  # type: ignore[misc]  # of this game, not of the class
-            self.refuses = {**self.refuses, **RELATIVE}  # type: ignore[misc]
+            self.refuses = {**self.refuses, **RELATIVE}
         if fix_global_images and not enhancer:
             raise UserError(
                 f"model.fix_global_images={fix_global_images} leaves nothing to train without the enhancer: set "

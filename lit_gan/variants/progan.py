@@ -103,7 +103,7 @@ class ProGAN(AdversarialModule):
     optim_defaults: ClassVar[Optim] = Optim(
         lr=1e-3, beta1=0.0, beta2=0.99, ema_half_life=11_000.0, ema_ramp=None
     )  # the average: 0.999 per batch of 16
-    refuses: ClassVar[Mapping[str, str]] = OWN
+    refuses: Mapping[str, str] = OWN
 
     def __init__(
         self,

@@ -176,7 +176,7 @@ class R3GAN(AdversarialModule):
     )
     fresh_reals_for_generator: ClassVar[bool] = True
     relative: ClassVar[bool] = True
-    refuses: ClassVar[Mapping[str, str]] = {
+    refuses: Mapping[str, str] = {
         **OWN,
         "top_k": "whose loss compares pairs",
     }

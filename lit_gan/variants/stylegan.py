@@ -14,6 +14,7 @@ the batch is.
 
 from __future__ import annotations
 
+from collections import abc
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -191,7 +192,7 @@ class StyleGAN(AdversarialModule):
         lr=1e-3, beta1=0.0, beta2=0.99, ema_half_life=10_000.0, ema_ramp=None
     )
     truncates: ClassVar[bool] = True
-    refuses: ClassVar[dict[str, str]] = {
+    refuses: abc.Mapping[str, str] = {
         **OWN,
         "z_consistency": "whose generator draws noise beside z",
         "z_diversity": "whose generator draws noise beside z",

@@ -16,6 +16,7 @@ clamped. Left out: finding the w of a given image.
 
 from __future__ import annotations
 
+from collections import abc
 from math import sqrt
 from typing import Any, ClassVar, Literal, cast
 
@@ -269,7 +270,7 @@ class StyleGAN2(AdversarialModule):
     )
     path_mean: Tensor  # a, the running mean of the path lengths
     truncates: ClassVar[bool] = True
-    refuses: ClassVar[dict[str, str]] = {
+    refuses: abc.Mapping[str, str] = {
         **OWN,
         "z_consistency": "whose generator draws noise beside z",
         "z_diversity": "whose generator draws noise beside z",

@@ -33,7 +33,7 @@ class WGAN(AdversarialModule):
         beta2=0.99,
         d_steps_per_g_step=5,  # n_critic
     )
-    refuses: ClassVar[Mapping[str, str]] = dict.fromkeys(
+    refuses: Mapping[str, str] = dict.fromkeys(
         ("gradient_penalty", "dragan"), "whose clipped weights hold the slope far below 1"
     )
 

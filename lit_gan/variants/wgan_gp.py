@@ -62,7 +62,7 @@ class WGANGP(AdversarialModule):
     )
     relative: ClassVar[bool] = True
     dequantises: ClassVar[bool] = True
-    refuses: ClassVar[Mapping[str, str]] = OWN
+    refuses: Mapping[str, str] = OWN
 
     def __init__(
         self,
