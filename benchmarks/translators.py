@@ -36,6 +36,7 @@ LARGER = [
     "data=super-resolution", f"data.scale={SCALE}", "data.crop_size=64", "data.batch_size=4", "model.pretrain_lr=1e-3",
     "eval.metrics=[psnr-y,ssim-y]",
 ]  # fmt: skip
+STAGES = {"SRResNet": "srresnet", "SRGAN": "srgan", "RRDB": "rrdb", "ESRGAN": "esrgan"}
 # two crops of Set5 that tell the methods apart, each with the corner of 128 pixels of it
 CROPS = {"baby.png": (200, 280), "butterfly.png": (60, 100)}
 
@@ -49,24 +50,31 @@ def main() -> None:
     parser.add_argument("--cifar10", required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/translators"))
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", nargs="+", help="names of runs; a second stage comes with its first")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
 
+    wanted = [c for c in chains(args) if not args.only or any(name in args.only for name, _ in c)]
     with ThreadPoolExecutor(args.jobs) as pool:
-        done = list(pool.map(lambda chain: train(chain, args.out, args.jobs), chains(args)))
+        done = list(pool.map(lambda chain: train(chain, args.out, args.jobs), wanted))
 
-    horses = [args.out / name for name in ("cyclegan", "cut")]
-    larger = [args.out / name for name in ("srresnet", "srgan", "rrdb", "esrgan")]
+    horses = [run for name in ("cyclegan", "cut") if (run := args.out / name).exists()]
+    last = {
+        title: path
+        for title, name in STAGES.items()
+        if (path := args.out / name / "checkpoints" / "last.ckpt").exists()
+    }
     folders = {part: [args.unpaired / f"{part}{domain}" for domain in "AB"] for part in ("train", "test")}
-    script("unpaired.py", *horses, "--train", *folders["train"], "--test", *folders["test"])
-    last = [run / "checkpoints" / "last.ckpt" for run in larger]
-    script("super_resolution.py", *last, "--images", args.set5, "--features", args.cifar10)
+    if horses:
+        script("unpaired.py", *horses, "--train", *folders["train"], "--test", *folders["test"])
+        beside([grid for run in horses if (grid := last_grid(run))], args.out / "horse2deer.png")
+    if last:
+        script("super_resolution.py", *last.values(), "--images", args.set5, "--features", args.cifar10)
+        crops(last, args.set5, args.out)
     for size in (64, 128):
         grid = last_grid(args.out / f"facades-{size}")
         if grid:
             Image.open(grid).save(args.out / f"facades-{size}.png")
-    beside([grid for run in horses if (grid := last_grid(run))], args.out / "horse2deer.png")
-    crops(dict(zip(("SRResNet", "SRGAN", "RRDB", "ESRGAN"), last, strict=True)), args.set5, args.out)
     sys.exit(0 if all(done) else 1)
 
 
@@ -146,8 +154,6 @@ def script(name: str, *arguments: object) -> None:
 
 def beside(grids: list[Path], path: Path) -> None:
     images = [Image.open(grid).convert("RGB") for grid in grids]
-    if not images:
-        return
     width = max(image.width for image in images) + 24
     made = Image.new("RGB", (len(images) * width - 24, max(image.height for image in images)), "white")
     for i, image in enumerate(images):
@@ -158,7 +164,7 @@ def beside(grids: list[Path], path: Path) -> None:
 def crops(runs: dict[str, Path], images: Path, out: Path) -> None:
     """Crops of what bicubic and each run make of Set5's small images, and of the large ones, in a row an image."""
     side, line = 128, 16
-    loaded = {name: lit_gan.load(run) for name, run in runs.items() if run.exists()}
+    loaded = {name: lit_gan.load(run) for name, run in runs.items()}
     titles = ["bicubic", *loaded, "original"]
     made = Image.new("RGB", (len(titles) * (side + 4), line + len(CROPS) * (side + 4)), "white")
     draw = ImageDraw.Draw(made)
