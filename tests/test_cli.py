@@ -81,19 +81,25 @@ def train_refuses(refuses, tmp_path):
     [("--help", 0, "Train, measure and sample"), ("train archh=gan", 2, "mean arch?")],
 )
 def test_help_and_typo_answer_at_once(argument, code, shown):
-    command = [sys.executable, "-m", "lit_gan", *argument.split()]
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        # processor time: others may use this machine
-        if (best := after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime) < 0.3:
-            break
+    """In no more than some times what importing the two libraries behind it takes (a quarter of a second in all)."""
+    ratios = []
+    while len(ratios) < 5 and (not ratios or min(ratios) > 2.5):
+        libraries, _ = processor_seconds("-c", "import click, omegaconf")
+        taken, answer = processor_seconds("-m", "lit_gan", *argument.split())
+        ratios.append(taken / libraries)
 
     assert answer.returncode == code
     assert shown in answer.stdout + answer.stderr
     assert "Traceback" not in answer.stderr
-    assert best < 0.3
+    assert min(ratios) <= 2.5
+
+
+def processor_seconds(*arguments: str) -> tuple[float, subprocess.CompletedProcess[str]]:
+    """Of a child, in place of its time by the clock, since others use this machine; and what it answered."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    answer = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, answer
 
 
 def test_nothing_heavy_is_imported_before_the_work_begins():
