@@ -1,7 +1,8 @@
 """Every arch that needs no sources on MNIST and six on CIFAR-10, at one equal budget of images: tables of docs/results.md.
 
-Two sweeps of `lit-gan sweep`, so that the same command again does what is left, then `lit-gan compare` and a sheet of the
-last sample grids. Data are parquet files in the hub's schema; the extractor is `classifier`, which the first run trains.
+Sweeps of `lit-gan sweep`, so that the same command again does what is left, then for each data set OUT/<name>-table.md (the
+table of docs/results.md), the page of `lit-gan compare` and a sheet of the last sample grids. Data are parquet files in
+the hub's schema; the extractor is `classifier`, which the first run trains.
 
     python benchmarks/results.py --mnist MNIST.parquet --cifar10 CIFAR10.parquet [--out FOLDER] [--jobs 2]
 """
@@ -9,6 +10,7 @@ last sample grids. Data are parquet files in the hub's schema; the extractor is 
 from __future__ import annotations
 
 import argparse
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from lit_gan.build import variant_of
+from lit_gan.compare.records import read_records
+from lit_gan.compare.tables import Quantity, Row, Table, compare
 from lit_gan.config import compose, names
+from lit_gan.ledger import Ledger
 
 MAIN = ("dcgan", "wgan-gp", "sngan", "biggan", "stylegan2", "r3gan")
 IMAGES = 24_000  # the slowest run then takes under ten minutes with one core to itself
@@ -26,6 +31,11 @@ SHARED = [
     "trainer.accelerator=cpu", "logger=csv",
 ]  # fmt: skip
 WIDE = 5  # grids in a row of the sheet
+BESIDE = ("kid", "pr_precision", "pr_recall", "dc_coverage")
+HEAD = (
+    "| arch | seeds | FID | KID | precision | recall | coverage | classes | kimg | minutes | images/s | G, D (M) |\n"
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+)
 
 
 def main() -> None:
@@ -49,6 +59,7 @@ def main() -> None:
         runs = args.out / name
         lit_gan("compare", str(runs), "--out", str(args.out / f"{name}.md"))
         lit_gan("compare", str(runs), "--out", str(args.out / f"{name}.html"))
+        (args.out / f"{name}-table.md").write_text(markdown(runs), encoding="utf-8")
         sheet(runs, args.out / f"{name}.png")
     sys.exit(max(swept))
 
@@ -73,6 +84,44 @@ def sweep(
 
 def lit_gan(*arguments: str) -> int:
     return subprocess.run([sys.executable, "-m", "lit_gan", *arguments], check=False).returncode
+
+
+def markdown(runs: Path) -> str:
+    """A row for each arch, the best FID first; what has standing statistics stands among the others."""
+    minutes = {entry.name: entry.minutes for entry in Ledger.read(runs).entries.values()}
+    tables = compare(read_records([str(runs)])).tables
+    rows = [
+        (row.best.mean, line(table, i, row, minutes)) for table in tables for i, row in enumerate(table.rows)
+    ]
+    return HEAD + "".join(text for _, text in sorted(rows))
+
+
+def line(table: Table, number: int, row: Row, minutes: dict[str, float]) -> str:
+    """Scores at the best FID of each seed; kimg there, minutes and images/s are means over the seeds."""
+    beside = {column.key: column.cells[number] for column in table.beside}
+    first = row.records[0]
+    speeds = [run.images_per_second for run in row.records if run.images_per_second is not None]
+    parameters = ", ".join(
+        "-" if n is None else f"{n / 1e6:.3f}" for n in (first.generator, first.discriminator)
+    )
+    classes = beside["modes_classes"]
+    cells = [
+        f"`{row.label}`",
+        str(len(row.records)),
+        *map(shown, (row.best, *(beside[key] for key in BESIDE))),
+        "-" if classes is None else f"{classes.mean:.3g}",
+        f"{statistics.fmean(curve.best.images for curve in row.curves) / 1000:.0f}",
+        f"{statistics.fmean(minutes[run.folder.path.name] for run in row.records):.1f}",
+        f"{statistics.fmean(speeds):,.0f}",
+        parameters,
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def shown(cell: Quantity | None) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell.mean:.2f}" + ("" if cell.spread is None else f" ± {cell.spread:.2f}")
 
 
 def sheet(runs: Path, path: Path) -> None:
