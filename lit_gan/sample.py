@@ -44,6 +44,7 @@ class Sampler:
         self.num_classes = num_classes
         self.images_seen = images_seen
         self._record = record or {}
+        self._tiles: dict[tuple[Direction, int, int], int | None] = {}  # found once for all images of a size
 
     def translate(
         self,
@@ -65,7 +66,9 @@ class Sampler:
         from lit_gan.translate import translate_image
         from lit_gan.translator import Translator
 
-        translator = Translator(self.module, self.sides(), tile, seed, style, direction, mask)
+        translator = Translator(
+            self.module, self.sides(), tile, seed, style, direction, mask, known=self._tiles
+        )
         return translate_image(translator, image)
 
     def sides(self) -> Mapping[str, Any]:
@@ -142,6 +145,10 @@ def load_module(plan: Plan) -> tuple[AdversarialModule, Path]:
     if (latents := record.get("latents")) is not None:
         module.decoder = Decoder(latents, plan.config["data"].get("autoencoder", ""))
         module.decoder.load()
+    if settings(plan.config, "trainer").channels_last:
+        module.to(
+            memory_format=torch.channels_last
+        )  # as it was trained: convolutions are faster, and round alike
     return module.eval(), path
 
 

@@ -71,7 +71,7 @@ def through(network: Network, image: Tensor, tiling: Tiling) -> Tensor:
         made = network(padded).float().cpu()
     else:
         side = max(side // tiling.stride * tiling.stride, tiling.least)
-        made = _in_tiles(network, padded, tiling, side)
+        made = _in_tiles(network, padded, tiling, fitting(tall, side, tiling), fitting(wide, side, tiling))
     return made[:, :, : height * tiling.scale, : width * tiling.scale]
 
 
@@ -89,17 +89,17 @@ def pad_to(image: Tensor, stride: int, least: int = 1) -> Tensor:
     return image
 
 
-def _in_tiles(network: Network, image: Tensor, tiling: Tiling, side: int) -> Tensor:
+def _in_tiles(network: Network, image: Tensor, tiling: Tiling, high: int, broad: int) -> Tensor:
     tall, wide = image.shape[2:]
-    rows, columns = starts(tall, side, tiling), starts(wide, side, tiling)
+    rows, columns = starts(tall, high, tiling), starts(wide, broad, tiling)
     total: Tensor | None = None
     weights = torch.zeros(1, 1, tall * tiling.scale, wide * tiling.scale)
     for top, left in product(rows, columns):
-        bottom, right = min(top + side, tall), min(left + side, wide)
+        bottom, right = min(top + high, tall), min(left + broad, wide)
         made = network(image[:, :, top:bottom, left:right]).float().cpu()
         weight = torch.outer(
-            profile(top, bottom, tall, tiling, neighbours(rows, top, side, tall)),
-            profile(left, right, wide, tiling, neighbours(columns, left, side, wide)),
+            profile(top, bottom, tall, tiling, neighbours(rows, top, high, tall)),
+            profile(left, right, wide, tiling, neighbours(columns, left, broad, wide)),
         )
         if total is None:
             total = torch.zeros(1, made.shape[1], *weights.shape[2:])
@@ -112,6 +112,15 @@ def _in_tiles(network: Network, image: Tensor, tiling: Tiling, side: int) -> Ten
         weights[place] += weight
     assert total is not None
     return total / weights
+
+
+def fitting(length: int, side: int, tiling: Tiling) -> int:
+    """The least side with which as many tiles as of `side` cover `length`: the last would else be mostly its neighbour."""
+    if side >= length:
+        return length
+    number = len(starts(length, side, tiling))
+    least = -(-(length + (number - 1) * tiling.overlap) // number)
+    return max(-(-least // tiling.stride) * tiling.stride, tiling.least)
 
 
 def starts(length: int, side: int, tiling: Tiling) -> list[int]:
@@ -145,18 +154,21 @@ def profile(start: int, stop: int, length: int, tiling: Tiling, shared: tuple[in
     return weight
 
 
-def tile_for(network: Network, image: Tensor, tiling: Tiling) -> tuple[int | None, int | None]:
-    """The side of tiles that fit into the free memory (None: the whole image does), and the bytes a pixel of it takes.
+def tile_for(network: Network, image: Tensor, tiling: Tiling) -> int | None:
+    """The side of tiles that fit into the free memory, or None where the whole image does.
 
-    Measured on a corner of `image` [1, C, H, W], unless memory cannot be measured here: then tiles have UNKNOWN pixels.
+    Measured on a corner of `image` [1, C, H, W], unless memory cannot be measured here: then tiles have UNKNOWN pixels. An
+    image no larger than the corner is taken whole: to measure it would be to translate it twice.
     """
     height, width = image.shape[2:]
+    if max(height, width) <= PROBE:
+        return None
     probe = tiling.padded(image[:, :, :PROBE, :PROBE])
     free, taken = free_memory(image.device), memory_of(network, probe)
     if free is None or taken is None:
-        return (None if max(height, width) <= UNKNOWN else max(UNKNOWN, tiling.least)), None
+        return None if max(height, width) <= UNKNOWN else max(UNKNOWN, tiling.least)
     each: int = max(taken // (probe.shape[2] * probe.shape[3]), 1)
     if each * height * width <= SHARE * free:
-        return None, each
+        return None
     side = isqrt(int(SHARE * free) // each) // tiling.stride * tiling.stride
-    return max(side, tiling.least), each
+    return max(side, tiling.least)

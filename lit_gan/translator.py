@@ -52,12 +52,14 @@ class Translator:
     style: Any = None
     direction: Direction = "forward"
     mask: Any = None
+    known: dict[tuple[Direction, int, int], int | None] = field(
+        default_factory=dict
+    )  # the tile "auto" came to, by direction and sides; of one module, it may be shared
     outside: int = 0  # values met beyond the range that was trained on
     tiled: list[str] = field(default_factory=list)  # in words, how the last picture was taken
     source: Side = field(init=False)
     image: Side = field(init=False)
     _hole: Hole | None = field(default=None, init=False)
-    _known: dict[tuple[int, int], int | None] = field(default_factory=dict)  # sides -> tile
     _given: dict[str, Tensor] = field(
         default_factory=dict
     )  # of every batch: "style" [1, C, H, W], or nothing
@@ -103,19 +105,19 @@ class Translator:
             return module.generate(batch | self._given)
 
         tiling = Tiling(module.stride, module.scale, module.reach, least_side=module.least_side)
-        size = (source.shape[2], source.shape[3])
+        size = (self.direction, source.shape[2], source.shape[3])
         side: int | None
         if self.tile == "auto":
-            if size not in self._known:
-                self._known[size], _ = tile_for(network, source.to(module.device), tiling)
-            side = self._known[size]
+            if size not in self.known:
+                self.known[size] = tile_for(network, source.to(module.device), tiling)
+            side = self.known[size]
         else:
             side = None if self.tile == "none" else self.tile
         padded = tiling.padded(source)
         tiles = side is not None and (side < padded.shape[2] or side < padded.shape[3])
         self.tiled = []
         if tiles:
-            self.tiled.append(f"tiles of {max(side or 0, tiling.least)} pixels")
+            self.tiled.append(f"tiles of at most {max(side or 0, tiling.least)} pixels")
             if module.reach is None:
                 self.tiled.append(
                     "faded into each other: this network looks at the whole image, and tiles differ a little"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_gan.memory import free_memory, memory_of
-from lit_gan.tiles import Tiling, pad_to, starts, through, tile_for
+from lit_gan.tiles import PROBE, Tiling, fitting, pad_to, starts, through, tile_for
 
 
 class Convolutional(nn.Module):
@@ -82,6 +82,24 @@ def test_every_pixel_is_covered_and_neighbours_share_the_overlap(length: int, si
     assert all(a + side - b >= tiling.overlap for a, b in itertools.pairwise(found))
 
 
+@pytest.mark.parametrize(
+    ("length", "side", "stride"), [(3000, 512, 1), (2000, 512, 4), (100, 32, 1), (101, 31, 2), (513, 512, 8)]
+)
+def test_tiles_are_no_larger_than_their_number_asks_for(length: int, side: int, stride: int) -> None:
+    tiling = Tiling(stride=stride, reach=9)
+    padded, side = -(-length // stride) * stride, side // stride * stride
+
+    found = fitting(padded, side, tiling)
+
+    number = len(starts(padded, found, tiling))
+    assert found % stride == 0
+    assert number == len(starts(padded, side, tiling))
+    assert (
+        number * found <= padded + (number - 1) * tiling.overlap + number * stride
+    )  # nothing but the overlaps
+    assert len(starts(padded, found - stride, tiling)) > number
+
+
 @pytest.mark.parametrize("size", [(5, 7), (8, 8), (1, 9), (1, 1), (3, 2)])
 def test_padding_reflects_and_keeps_the_image(size: tuple[int, int]) -> None:
     image = torch.rand(2, 3, *size)
@@ -102,9 +120,20 @@ def test_memory_chooses_the_tile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lit_gan.tiles.memory_of", lambda *_: 256 * 256 * 100)  # 100 bytes a pixel
     for free, side in ((10**9, None), (2 * 100 * 128**2, 128), (1, tiling.least)):
         monkeypatch.setattr("lit_gan.tiles.free_memory", lambda _, free=free: free)
-        assert tile_for(network, image, tiling) == (side, 100)
+        assert tile_for(network, image, tiling) == side
     monkeypatch.setattr("lit_gan.tiles.free_memory", lambda _: None)
-    assert tile_for(network, image, tiling) == (None, None)
+    assert tile_for(network, image, tiling) is None  # no side of it is above UNKNOWN
+
+
+def test_what_is_no_larger_than_the_probe_is_not_translated_twice() -> None:
+    seen = []
+
+    def network(image: Tensor) -> Tensor:
+        seen.append(image.shape)
+        return image
+
+    assert tile_for(network, torch.rand(1, 3, PROBE, PROBE), Tiling(reach=5)) is None
+    assert not seen
 
 
 def test_memory_is_measured_where_it_can_be() -> None:
