@@ -10,32 +10,37 @@ the hub's schema; the extractor is `classifier`, which the first run trains.
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from lit_gan.build import variant_of
 from lit_gan.compare.records import read_records
-from lit_gan.compare.tables import Quantity, Row, Table, compare
+from lit_gan.compare.tables import Quantity, compare
+from lit_gan.compare.text import columns
 from lit_gan.config import compose, names
 from lit_gan.ledger import Ledger
 
 # the slowest first, so that no core is idle at the end
 MAIN = ("r3gan", "wgan-gp", "stylegan2", "biggan", "sngan", "dcgan")
-IMAGES = 24_000  # of each run; the slowest then takes less than ten minutes on one core while another has the other
+IMAGES = 24_000  # of each run; the slowest then takes about ten minutes on one core while another run has the other
 SHARED = [
     "data=hub", "data.image_size=32", "eval.images=2000",
     "eval.metrics=[fid,kid,pr,dc,modes]", "eval.max_share=1", "metrics.extractor=classifier", "metrics.real_images=10000",
     "trainer.accelerator=cpu", "logger=csv",
 ]  # fmt: skip
 WIDE = 5  # grids in a row of the sheet
-BESIDE = ("kid", "pr_precision", "pr_recall", "dc_coverage")
+SCORES = ("fid_best", "kid", "pr_precision", "pr_recall", "dc_coverage")
+MEANS = {
+    "modes_classes": ".3g", "kimg": ".0f", "minutes": ".1f", "images_per_second": ",.0f",
+    "generator_millions": ".3f", "discriminator_millions": ".3f",
+}  # fmt: skip
 HEAD = (
-    "| arch | seeds | FID | KID | precision | recall | coverage | classes | kimg | minutes | images/s | G, D (M) |\n"
-    "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+    "| arch | seeds | FID | KID | precision | recall | coverage | classes | kimg | minutes | images/s | G (M) | D (M) |\n"
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
 )
 
 
@@ -60,7 +65,6 @@ def main() -> None:
     ]
     for name in ("mnist", "cifar10"):
         runs = args.out / name
-        lit_gan("compare", str(runs), "--out", str(args.out / f"{name}.md"))
         lit_gan("compare", str(runs), "--out", str(args.out / f"{name}.html"))
         (args.out / f"{name}-table.md").write_text(markdown(runs), encoding="utf-8")
         sheet(runs, args.out / f"{name}.png")
@@ -92,33 +96,20 @@ def lit_gan(*arguments: str) -> int:
 def markdown(runs: Path) -> str:
     """A row for each arch, the best FID first; what has standing statistics stands among the others."""
     minutes = {entry.name: entry.minutes for entry in Ledger.read(runs).entries.values()}
-    tables = compare(read_records([str(runs)])).tables
-    rows = [
-        (row.best.mean, line(table, i, row, minutes)) for table in tables for i, row in enumerate(table.rows)
-    ]
+    rows = []
+    for table in compare(read_records([str(runs)])).tables:
+        found = {column.key: column.cells for column in columns(table)}
+        for number, row in enumerate(table.rows):
+            cells = {key: of[number] for key, of in found.items()}
+            cells["minutes"] = Quantity.of([minutes[run.folder.path.name] for run in row.records])
+            rows.append((row.best.mean, f"| `{row.label}` | {len(row.records)} | {line(cells)} |\n"))
     return HEAD + "".join(text for _, text in sorted(rows))
 
 
-def line(table: Table, number: int, row: Row, minutes: dict[str, float]) -> str:
-    """Scores at the best FID of each seed; kimg there, minutes and images/s are means over the seeds."""
-    beside = {column.key: column.cells[number] for column in table.beside}
-    first = row.records[0]
-    speeds = [run.images_per_second for run in row.records if run.images_per_second is not None]
-    parameters = ", ".join(
-        "-" if n is None else f"{n / 1e6:.3f}" for n in (first.generator, first.discriminator)
-    )
-    classes = beside["modes_classes"]
-    cells = [
-        f"`{row.label}`",
-        str(len(row.records)),
-        *map(shown, (row.best, *(beside[key] for key in BESIDE))),
-        "-" if classes is None else f"{classes.mean:.3g}",
-        f"{statistics.fmean(curve.best.images for curve in row.curves) / 1000:.0f}",
-        f"{statistics.fmean(minutes[run.folder.path.name] for run in row.records):.1f}",
-        f"{statistics.fmean(speeds):,.0f}",
-        parameters,
-    ]
-    return f"| {' | '.join(cells)} |\n"
+def line(cells: Mapping[str, Quantity | None]) -> str:
+    """Scores at the best FID of each seed with their deviations; means over the seeds of kimg there and of the costs."""
+    means = [f"{cell.mean:{digits}}" if (cell := cells[key]) else "-" for key, digits in MEANS.items()]
+    return " | ".join([*(shown(cells[key]) for key in SCORES), *means])
 
 
 def shown(cell: Quantity | None) -> str:

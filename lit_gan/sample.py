@@ -145,10 +145,9 @@ def load_module(plan: Plan) -> tuple[AdversarialModule, Path]:
     if (latents := record.get("latents")) is not None:
         module.decoder = Decoder(latents, plan.config["data"].get("autoencoder", ""))
         module.decoder.load()
+    # as it was trained: convolutions are faster, and round alike
     if settings(plan.config, "trainer").channels_last:
-        module.to(
-            memory_format=torch.channels_last
-        )  # as it was trained: convolutions are faster, and round alike
+        module.to(memory_format=torch.channels_last)
     return module.eval(), path
 
 

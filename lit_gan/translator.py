@@ -52,9 +52,8 @@ class Translator:
     style: Any = None
     direction: Direction = "forward"
     mask: Any = None
-    known: dict[tuple[Direction, int, int], int | None] = field(
-        default_factory=dict
-    )  # the tile "auto" came to, by direction and sides; of one module, it may be shared
+    # the tiles that "auto" came to, by direction and sides; translators of one module may share them
+    known: dict[tuple[Direction, int, int], int | None] = field(default_factory=dict)
     outside: int = 0  # values met beyond the range that was trained on
     tiled: list[str] = field(default_factory=list)  # in words, how the last picture was taken
     source: Side = field(init=False)
