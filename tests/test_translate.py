@@ -135,7 +135,7 @@ def test_tiles_are_the_whole_image_where_the_network_is_convolutional(larger: Pa
 
 
 def test_a_network_runs_in_the_layout_it_was_trained_in(larger: Path) -> None:
-    """On a CPU `srgan` in channels_last takes less than half the time; and convolutions round as they did in training."""
+    """On a CPU `srgan` takes half the time in channels_last; and convolutions round as they did in training."""
     for wanted in (True, False):
         plan = compose_saved(str(larger), (f"trainer.channels_last={str(wanted).lower()}",))
 
