@@ -140,7 +140,7 @@ def test_two_ranks_train_as_one_process_that_averages_by_hand(arch, two_ranks):
 
 def test_signal_to_one_rank_stops_all_of_them_after_a_checkpoint(tmp_path):
     args = arguments("gan", "trainer.devices=2", "run.images=400000", f"run.dir={tmp_path}", "run.name=run",
-                     "checkpoint.every_images=4000")  # fmt: skip
+                     "checkpoint.every_images=1000")  # fmt: skip
     port = processes.free_port()
     ranks = [processes.start(args, rank=r, world=2, port=port, log=tmp_path / f"log{r}") for r in (0, 1)]
     deadline = time.monotonic() + 60

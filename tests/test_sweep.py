@@ -467,7 +467,7 @@ def first_kill(folder: Path, cell: str) -> None:
 
 def test_killed_run_is_resumed_and_ends_equal_to_one_that_was_never_broken(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in this process: more threads add in another order
-    settings = ["run.images=6000", "checkpoint.every_images=400", "eval.metrics=[fid]", "metrics.extractor=pixels",
+    settings = ["run.images=2000", "checkpoint.every_images=200", "eval.metrics=[fid]", "metrics.extractor=pixels",
                 "eval.images=40"]  # fmt: skip
     line = [
         "sweep",

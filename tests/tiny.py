@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import copy
 import functools
 import shutil
 import tempfile
@@ -16,7 +17,7 @@ import torchvision
 from PIL import Image
 
 from lit_gan.build import module_of, variant_of
-from lit_gan.config import compose, names
+from lit_gan.config import Config, compose, names
 from lit_gan.module import AdversarialModule, Batch
 from lit_gan.networks.vgg import layer_names
 from lit_gan.resume import compose_run
@@ -97,15 +98,20 @@ def arguments(arch: str, *more: str) -> list[str]:
     return [f"arch={arch}", *TINY[arch], *_data(arch), *COMMON, *more]
 
 
+@functools.cache
+def kind_of(arch: str) -> type[AdversarialModule]:
+    """The class of the arch; its configuration is composed once for all tests."""
+    return variant_of(compose([f"arch={arch}"]))
+
+
 def translates(arch: str) -> bool:
     """Whether the arch makes images of images."""
-    return variant_of(compose([f"arch={arch}"])).translates
+    return kind_of(arch).translates
 
 
 def _data(arch: str) -> list[str]:
     """The digits, or for a translator pictures made here."""
-    kind = variant_of(compose([f"arch={arch}"]))
-    if not kind.translates:
+    if not translates(arch):
         return ["data.image_size=16"]
     folder = pictures()
     if arch in SCALES:
@@ -114,7 +120,7 @@ def _data(arch: str) -> list[str]:
     sides = [f"data.path={folder}/b", f"data.sources={folder}/a", "data.crop_size=16", "data.flip=true",
              "data.channels=1", "data.source_channels=1"]  # fmt: skip
     weights = [f"model.vgg={random_vgg()}"] if arch == "adain" else []
-    return ["data=paired" if kind.needs_pairs else "data=unpaired", *sides, *weights]
+    return ["data=paired" if kind_of(arch).needs_pairs else "data=unpaired", *sides, *weights]
 
 
 @functools.cache
@@ -171,13 +177,20 @@ def source_of(arch: str, image_shape: tuple[int, int, int]) -> tuple[int, int, i
     return channels, height // SCALES.get(arch, 1), width // SCALES.get(arch, 1)
 
 
+@functools.cache
+def composed(*arguments: str) -> Config:
+    """Composed once for all tests: it takes longer than most of them."""
+    return compose(arguments)
+
+
 def tiny_module(
     arch: str, *more: str, image_shape: tuple[int, int, int] = (1, 16, 16), classes: int = 10
 ) -> AdversarialModule:
     """An untrained tiny module of `arch`."""
     torch.manual_seed(0)
     source = source_of(arch, image_shape)
-    module = module_of(compose(arguments(arch, *more)), image_shape, classes, source_shape=source)
+    config = copy.deepcopy(composed(*arguments(arch, *more)))
+    module = module_of(config, image_shape, classes, source_shape=source)
     if module.translates:
         module.sources = cast("Any", NumberedSources(source))
     return module
