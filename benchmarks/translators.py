@@ -118,13 +118,14 @@ def chains(args: argparse.Namespace) -> list[list[tuple[str, list[str]]]]:
         "model.field=70",
         "run.images=5000",
     ]
+    cycles = ["eval.metrics=[cycle]", "eval.every_images=2000"]
     return [
         two_stages("srgan", "srresnet", 48_000, 10_000, "model.adversarial_weight=1e-2"),
         two_stages("esrgan", "rrdb", 24_000, 8_000),
         [("facades-64", [*facades, *small])],
         [("facades-128", [*facades, *large])],
-        [("cut", ["arch=cut", *deer])],
-        [("cyclegan", ["arch=cyclegan", *deer])],
+        [("cut", ["arch=cut", *deer, "eval.metrics=[]"])],
+        [("cyclegan", ["arch=cyclegan", *deer, *cycles])],
     ]
 
 
