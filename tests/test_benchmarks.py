@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from lit_gan.config import compose
 from lit_gan.metrics import Inception
+from lit_gan.metrics.checks import metric_class
 from lit_gan.train import assemble
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -187,3 +189,27 @@ def test_results_leave_translators_to_their_own_scripts() -> None:
         "gat",
         "wgan",
     ]
+
+
+def test_translators_need_no_weights_that_are_not_at_hand(tmp_path: Path) -> None:
+    from PIL import Image
+
+    import translators
+
+    sides = [f"horses/{part}{side}" for part in ("train", "test") for side in "AB"]
+    folders = ["facades/train", "facades/val", "set5", *sides]
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+        for name in "ab":
+            Image.new("RGB", (256, 128)).save(tmp_path / folder / f"{name}.png")
+    args = argparse.Namespace(
+        facades=tmp_path / "facades", unpaired=tmp_path / "horses", photos=tmp_path / "set5", set5=tmp_path / "set5",
+        out=tmp_path,
+    )  # fmt: skip
+
+    for name, settings in (run for chain in translators.chains(args) for run in chain):
+        config = compose(settings)
+        networks = {metric_class(metric).network for metric in config.get("eval.metrics")}
+
+        assert "extractor" not in networks or config.get("metrics.extractor") == "pixels", name
+        assert assemble(config)[2].metrics == config.get("eval.metrics"), name
