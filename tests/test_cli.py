@@ -19,7 +19,7 @@ from PIL import Image
 from lit_gan.cli import main
 from lit_gan.metrics.weights import KNOWN
 from lit_gan.run import RunFolder
-from tiny import arguments, state, tiny_run
+from tiny import arguments, said, state, tiny_run
 
 SCORED = ["eval.metrics=[fid]", "metrics.extractor=pixels", "eval.images=40", "eval.at_start=true"]
 
@@ -58,7 +58,7 @@ def refuses(capsys, tmp_path):
     def call(*arguments: object) -> str:
         capsys.readouterr()
         assert main([str(a) for a in arguments]) == 2
-        lines = capsys.readouterr().err.splitlines()
+        lines = said(capsys.readouterr().err)
         assert len(lines) == 1, lines
         assert lines[0].startswith("lit-gan: ")
         return lines[0]

@@ -14,7 +14,7 @@ from lit_gan.cli import main
 from lit_gan.dashboard import names_logged, panels_for, view
 from lit_gan.run import RunFolder
 from lit_gan.wandb_file import names as in_wandb
-from tiny import tiny_run
+from tiny import said, tiny_run
 from wandb_records import records
 
 SCORED = [
@@ -117,7 +117,7 @@ def refuses(capsys):
     def call(*arguments: object) -> str:
         capsys.readouterr()
         assert main(["dashboard", *map(str, arguments)]) == 2
-        lines = capsys.readouterr().err.splitlines()
+        lines = said(capsys.readouterr().err)
         assert len(lines) == 1, lines
         return lines[0]
 

@@ -18,7 +18,7 @@ from lit_gan.metrics.evaluate import evaluate
 from lit_gan.metrics.gallery import Gallery
 from lit_gan.run import RunFolder
 from metrics_helpers import noise
-from tiny import tiny_run
+from tiny import said, tiny_run
 
 
 def images(folder: Path, count: int, seed: int, shape: tuple[int, ...] = (16, 16, 3)) -> Path:
@@ -34,7 +34,7 @@ def refuses(capsys):
     def call(*given: object) -> str:
         capsys.readouterr()
         assert main([str(a) for a in given]) == 2
-        lines = capsys.readouterr().err.splitlines()
+        lines = said(capsys.readouterr().err)
         assert len(lines) == 1, lines
         return lines[0]
 

@@ -20,7 +20,7 @@ from lit_gan.errors import UserError
 from lit_gan.grid import axes_name, cells_of, parse_axes, split
 from lit_gan.slots import slots_for, visible_gpus
 from lit_gan.sweep import plan
-from tiny import COMMON, TINY, TRAINED, largest_difference, state, tiny_run
+from tiny import COMMON, TINY, TRAINED, largest_difference, said, state, tiny_run
 
 TINY_DCGAN = ["arch=dcgan", *TINY["dcgan"], "data.image_size=16", *COMMON]
 
@@ -102,7 +102,7 @@ def refuses(capsys, tmp_path):
     def call(*arguments: object) -> str:
         capsys.readouterr()
         assert main(["sweep", *map(str, arguments)]) == 2
-        lines = capsys.readouterr().err.splitlines()
+        lines = said(capsys.readouterr().err)
         assert len(lines) == 1, lines
         return lines[0]
 

@@ -217,6 +217,11 @@ def tiny_run(arch: str, folder: Path, *more: str) -> Path:
     return folder / "run"
 
 
+def said(error: str) -> list[str]:
+    """The lines of standard error but those on how far a decoding is, which a slow machine adds."""
+    return [line for line in error.splitlines() if not line.startswith(("decoding ", "decoded "))]
+
+
 def state(run: Path, name: str = "last.ckpt") -> dict[str, Any]:
     """A checkpoint's contents."""
     return torch.load(run / "checkpoints" / name, weights_only=True, map_location="cpu")
