@@ -46,7 +46,7 @@ sample: $(READY)  ## draw images from RUN; ARGS="-n 64 --seed 0"
 compare: $(READY)  ## the runs in RUN, or all in runs/, side by side; ARGS="--out compare.html"
 	@$(BIN)/lit-gan compare $(RUN) $(ARGS)
 
-test: $(READY)  ## the tests (8 to 10 minutes on two cores)
+test: $(READY)  ## the tests (about 8 minutes on two cores)
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 test-all: $(READY)  ## the long ones too
