@@ -121,6 +121,22 @@ def test_differences_replay_the_augmentation() -> None:
     assert calls == [2, 8]  # a real and the moved one; four levels of a fake and the four moved ones
 
 
+def test_differences_take_one_pass_of_the_discriminator_in_which_labels_stay_with_their_images() -> None:
+    module = tiny(conditional=True, num_classes=3)
+    levels = [torch.rand(4, 1, 16, 16) for _ in range(4)]
+    noise, label = GAT.noise(levels), torch.tensor([2, 0, 1, 0])
+    passes: list[int] = []
+    module.discriminator.register_forward_hook(lambda _, inputs, __: passes.append(len(inputs[0])))
+    with torch.no_grad():
+        logits, slope = module.judged(levels, noise, label)
+        alone = module.verdict(levels, noise, label)
+
+    assert passes == [8, 4]
+    assert slope > 0
+    assert torch.allclose(logits, alone, atol=1e-5)
+    assert not torch.allclose(alone, module.verdict(levels, noise, label.roll(1)), atol=1e-4)
+
+
 def test_the_learning_rate_falls_with_the_width() -> None:
     d, g = tiny(width=96).configure_optimizers()
 

@@ -338,8 +338,10 @@ class GAT(AdversarialModule):
             still = [level.float() for level in levels]
             moved = [level + self.sigma * torch.randn_like(level) for level in still]
             seen = self.shown_alike(*still, *moved)  # the same augmentation, and below the same noise
-            logits = self.verdict(seen[:given] * copies, noise, label)
-            moved_logits = self.verdict(seen[given:] * copies, noise, label)
+            both = [torch.cat(pair) for pair in zip(seen[:given], seen[given:], strict=True)]
+            twice = [torch.cat([n, n]) for n in noise]
+            labels = None if label is None else torch.cat([label, label])
+            logits, moved_logits = self.verdict(both * copies, twice, labels).chunk(2)
             return logits, finite_difference(moved_logits, logits, self.sigma)
 
     def verdict(self, levels: Sequence[Tensor], noise: Sequence[Tensor], label: Tensor | None) -> Tensor:
