@@ -121,22 +121,23 @@ def shown(cell: Quantity | None) -> str:
 def sheet(runs: Path, path: Path) -> None:
     """The last grid of each arch's first seed, named, in rows."""
     grids = {run.name.removesuffix("-seed0"): last_grid(run) for run in sorted(runs.glob("*-seed0"))}
-    found = {name: Image.open(grid).convert("RGB") for name, grid in grids.items() if grid is not None}
+    found = {name: Image.open(grid) for name, grid in grids.items() if grid is not None}
     if not found:
         return
+    grey = all(image.mode == "L" for image in found.values())
     font = ImageFont.load_default(16)
     width = max(image.width for image in found.values()) + 8
     height = max(image.height for image in found.values()) + 32
     rows = -(-len(found) // WIDE)
-    made = Image.new("RGB", (min(len(found), WIDE) * width, rows * height), "white")
+    made = Image.new("L" if grey else "RGB", (min(len(found), WIDE) * width, rows * height), "white")
     draw = ImageDraw.Draw(made)
     for i, (name, image) in enumerate(found.items()):
         x, y = i % WIDE * width, i // WIDE * height
         draw.text((x + 4, y + 4), name, fill="black", font=font)
         made.paste(image, (x + 4, y + 28))
-    made.quantize(32).save(
-        path, optimize=True
-    )  # noise is most of the bytes, and shows as well in few colours
+    if grey:  # noise is most of the bytes, and shows as well in few greys; a palette of colours shows others
+        made = made.quantize(32)
+    made.save(path, optimize=True)
 
 
 def last_grid(run: Path) -> Path | None:

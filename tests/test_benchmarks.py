@@ -169,6 +169,14 @@ def test_sheet_shows_the_last_grid_of_each_first_seed(tmp_path):
     assert made.size == (24, 48)  # one grid: b has none yet
     assert made.getpixel((12, 36)) == (200, 200, 200)
 
+    drawn = Image.effect_noise((16, 16), 64)
+    coloured = Image.merge("RGB", (drawn, drawn.rotate(90), drawn.rotate(180)))
+    coloured.save(tmp_path / "b-seed0" / "samples" / "kimg2.png")
+    sheet(tmp_path, tmp_path / "sheet.png")
+
+    made = Image.open(tmp_path / "sheet.png").convert("RGB")
+    assert made.crop((28, 28, 44, 44)).tobytes() == coloured.tobytes(), "colours of few are other colours"
+
 
 def test_cost_of_each_arch_is_timed_on_data_that_it_takes(tmp_path: Path) -> None:
     import cost
